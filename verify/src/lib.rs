@@ -1,0 +1,72 @@
+//! May this client use the relay? One trait, and backends that answer it.
+//!
+//! A relay asks a [`Verifier`] once for each client that has proved which key it holds, before it
+//! admits the client. An embedder's own answer is ten lines:
+//!
+//! ```
+//! use derp_verify::{Candidate, Verdict, Verifier, VerifyError, async_trait};
+//!
+//! #[derive(Debug)]
+//! struct OnlyFromLoopback;
+//!
+//! #[async_trait]
+//! impl Verifier for OnlyFromLoopback {
+//!     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+//!         let from = client.conn.client_addr().map(|addr| addr.ip());
+//!         Ok(match from {
+//!             Some(ip) if ip.is_loopback() => Verdict::allow(),
+//!             _ => Verdict::deny("not from this machine"),
+//!         })
+//!     }
+//! }
+//! ```
+//!
+//! # Features
+//!
+//! * `allowlist` (default): [`Allowlist`], a list of keys.
+//!
+//! # What is not here
+//!
+//! No relay: a backend compiles without one, and knows nothing of sessions or sockets.
+
+#[cfg(feature = "allowlist")]
+mod allowlist;
+mod candidate;
+mod verdict;
+
+pub use async_trait::async_trait;
+
+#[cfg(feature = "allowlist")]
+pub use allowlist::{Allowlist, AllowlistError};
+pub use candidate::{Candidate, ConnMeta, ListenerId, TlsVersion};
+pub use verdict::{RateLimit, Verdict, VerifyError};
+
+use std::fmt::Debug;
+
+/// Decides whether a client that has proved it holds `client.key` may use the relay.
+///
+/// Asked once per connection, after the handshake and before the client is registered. Mesh
+/// peers, which proved themselves with the mesh key, are never asked about.
+///
+/// The relay puts a deadline on the answer and drops the future when the client hangs up, so
+/// that an implementation needs neither of its own; it must be safe to drop at any await.
+#[async_trait]
+pub trait Verifier: Debug + Send + Sync + 'static {
+    /// Allows or denies.
+    ///
+    /// # Errors
+    /// Says that no answer was to be had, which is not a denial: what becomes of the client then
+    /// is the operator's choice.
+    async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError>;
+}
+
+/// Admits everybody: an open relay.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AllowAll;
+
+#[async_trait]
+impl Verifier for AllowAll {
+    async fn verify(&self, _: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+        Ok(Verdict::allow())
+    }
+}
