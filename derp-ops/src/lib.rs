@@ -1,1 +1,21 @@
-//! (being written)
+//! What the programs `derper` and `derpprobe` share, so that neither has a copy of it: how
+//! operators give them flags ([`goflag`]) and secrets ([`keyfile`], [`meshkey`]), how they log
+//! ([`logging`], [`log_budget`]), and how they show numbers ([`exposition`]) and to whom
+//! ([`debug_access`]).
+//!
+//! # What is not here
+//!
+//! No sockets and no runtime. Which flags a program has, what its pages show and what its metrics
+//! are called is the program's affair. Only [`keyfile`], [`meshkey`] and [`secret_file`] touch
+//! files, and only [`logging::init`] changes the process.
+
+pub mod debug_access;
+pub mod exposition;
+pub mod goflag;
+pub mod keyfile;
+pub mod log_budget;
+pub mod logging;
+pub mod meshkey;
+pub mod secret_file;
+pub mod suggest;
+pub mod version;

@@ -1,1 +1,13 @@
-//! (being written)
+//! The parts of the program `derper`, so that its tests and `derper doctor` can use them.
+//!
+//! What an operator gives travels one way: [`args`], [`env`] and [`file`] read text into
+//! [`sources`], by the table in [`settings`]; [`config`] judges it.
+
+pub mod args;
+pub mod env;
+pub mod file;
+pub mod host;
+pub mod problem;
+pub mod settings;
+pub mod sources;
+pub mod tls;

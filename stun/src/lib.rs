@@ -26,7 +26,7 @@
 //! # Where to look
 //!
 //! * [`BindingRequest`], [`BindingResponse`], [`TxId`]: bytes to values and back; no I/O.
-//! * [`respond`]: the whole server as a pure function that allocates nothing.
+//! * [`respond()`]: the whole server as a pure function that allocates nothing.
 //! * [`StunServer`]: a UDP socket around it, answering from the address that was asked.
 //! * [`probe`](fn@probe): one round trip as a client, with its time.
 //!
@@ -53,9 +53,11 @@
 //! ```
 #![warn(clippy::indexing_slicing)]
 
+mod attribute;
 mod backoff;
 mod counters;
 mod error;
+mod fingerprint;
 mod message;
 mod probe;
 mod respond;
@@ -64,9 +66,9 @@ mod socket;
 
 pub use counters::{CounterSnapshot, Sample};
 pub use error::{BindError, ProbeError, RequestError, ResponseError};
+pub use fingerprint::fingerprint;
 pub use message::{
-    AddrFamily, BindingRequest, BindingResponse, MAX_RESPONSE_LEN, REQUEST_LEN, TxId, fingerprint,
-    is_stun,
+    AddrFamily, BindingRequest, BindingResponse, MAX_RESPONSE_LEN, REQUEST_LEN, TxId, is_stun,
 };
 pub use probe::{ProbeOptions, ProbeReport, probe, probe_on};
 pub use respond::{Outcome, respond};

@@ -8,7 +8,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::{RequestError, ResponseError};
+use crate::{
+    RequestError, ResponseError,
+    attribute::{self, Attribute, Attributes, MalformedAttribute},
+    fingerprint,
+};
 
 /// Length in bytes of the request that [`BindingRequest::encode`] makes.
 ///
@@ -16,7 +20,7 @@ use crate::{RequestError, ResponseError};
 pub const REQUEST_LEN: usize = HEADER_LEN + SOFTWARE_LEN + FINGERPRINT_LEN;
 
 /// Length in bytes of the longest response: 44 for IPv6; one for IPv4 takes 32.
-pub const MAX_RESPONSE_LEN: usize = HEADER_LEN + ATTRIBUTE_HEADER_LEN + 20;
+pub const MAX_RESPONSE_LEN: usize = HEADER_LEN + attribute::HEADER_LEN + 20;
 
 /// Names a request, so that its answer can be told from all others; 96 bits.
 ///
@@ -130,16 +134,19 @@ impl BindingRequest {
         let mut names_tailscale = false;
         let mut last = None;
         for attribute in Attributes(attributes) {
-            let attribute = attribute.map_err(|MalformedAttribute| {
-                RequestError::MalformedAttribute
-            })?;
+            let attribute =
+                attribute.map_err(|MalformedAttribute| RequestError::MalformedAttribute)?;
             names_tailscale |= attribute.kind == SOFTWARE && attribute.value == TAILNODE;
             last = Some(attribute);
         }
         if !names_tailscale {
             return Err(RequestError::MissingSoftware);
         }
-        let Some(Attribute { kind: FINGERPRINT, value }) = last else {
+        let Some(Attribute {
+            kind: FINGERPRINT,
+            value,
+        }) = last
+        else {
             return Err(RequestError::MissingFingerprint);
         };
         let Ok(claimed) = <[u8; 4]>::try_from(value) else {
@@ -218,9 +225,8 @@ impl BindingResponse {
         let mut xored = None;
         let mut plain = None;
         for attribute in Attributes(attributes) {
-            let attribute = attribute.map_err(|MalformedAttribute| {
-                ResponseError::MalformedAttribute
-            })?;
+            let attribute =
+                attribute.map_err(|MalformedAttribute| ResponseError::MalformedAttribute)?;
             let (slot, port_pad, ip_pad) = match attribute.kind {
                 XOR_MAPPED_ADDRESS | OLD_XOR_MAPPED_ADDRESS => {
                     (&mut xored, COOKIE_HIGH, xor_pad(header.txid))
@@ -234,25 +240,13 @@ impl BindingResponse {
             slot.get_or_insert(address);
         }
         match xored.or(plain) {
-            Some(mapped) => Ok(Self { txid: header.txid, mapped }),
+            Some(mapped) => Ok(Self {
+                txid: header.txid,
+                mapped,
+            }),
             None => Err(ResponseError::MissingAddress),
         }
     }
-}
-
-/// The value of a FINGERPRINT attribute that follows `covered`, the message from its first byte
-/// up to that attribute (RFC 5389 §15.5).
-///
-/// A CRC, so it tells STUN from accidents, not friends from enemies.
-#[must_use]
-pub fn fingerprint(covered: &[u8]) -> u32 {
-    let crc = covered.iter().fold(u32::MAX, |crc, byte| {
-        let [low, ..] = crc.to_le_bytes();
-        let index = usize::from(low ^ byte);
-        let step = CRC_TABLE.get(index).expect("a byte indexes a table of 256");
-        (crc >> 8) ^ step
-    });
-    !crc ^ FINGERPRINT_PAD
 }
 
 /// The 20 bytes that start every STUN message.
@@ -289,46 +283,6 @@ fn header(message_type: u16, length: u16, txid: TxId) -> [u8; HEADER_LEN] {
     out
 }
 
-struct Attribute<'a> {
-    kind: u16,
-    value: &'a [u8],
-}
-
-#[derive(Debug)]
-struct MalformedAttribute;
-
-/// Walks type-length-value triples, each value padded to four bytes; stops at the first that
-/// overruns.
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = Result<Attribute<'a>, MalformedAttribute>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let attribute = self.take();
-        if attribute.is_none() {
-            self.0 = &[];
-        }
-        Some(attribute.ok_or(MalformedAttribute))
-    }
-}
-
-impl<'a> Attributes<'a> {
-    fn take(&mut self) -> Option<Attribute<'a>> {
-        let (&[k0, k1, l0, l1], rest) = self.0.split_first_chunk::<ATTRIBUTE_HEADER_LEN>()?;
-        let length = usize::from(u16::from_be_bytes([l0, l1]));
-        let (padded, rest) = rest.split_at_checked(length.next_multiple_of(4))?;
-        self.0 = rest;
-        Some(Attribute {
-            kind: u16::from_be_bytes([k0, k1]),
-            value: padded.get(..length)?,
-        })
-    }
-}
-
 /// Reads the value of an address attribute, removing the pads; surplus bytes mean nothing.
 fn read_address(value: &[u8], port_pad: u16, ip_pad: u128) -> Option<SocketAddr> {
     let (&[_, family, p0, p1], rest) = value.split_first_chunk::<4>()?;
@@ -350,15 +304,14 @@ fn read_address(value: &[u8], port_pad: u16, ip_pad: u128) -> Option<SocketAddr>
 
 /// What IPv6 addresses are hidden by: cookie, then transaction id. IPv4 ones use its first 32 bits.
 fn xor_pad(txid: TxId) -> u128 {
-    txid.0
-        .iter()
-        .fold(u128::from(COOKIE), |pad, byte| (pad << 8) | u128::from(*byte))
+    txid.0.iter().fold(u128::from(COOKIE), |pad, byte| {
+        (pad << 8) | u128::from(*byte)
+    })
 }
 
 const HEADER_LEN: usize = 20;
-const ATTRIBUTE_HEADER_LEN: usize = 4;
-const SOFTWARE_LEN: usize = ATTRIBUTE_HEADER_LEN + TAILNODE.len();
-const FINGERPRINT_LEN: usize = ATTRIBUTE_HEADER_LEN + 4;
+const SOFTWARE_LEN: usize = attribute::HEADER_LEN + TAILNODE.len();
+const FINGERPRINT_LEN: usize = attribute::HEADER_LEN + 4;
 
 const COOKIE: u32 = 0x2112_a442;
 const COOKIE_HIGH: u16 = 0x2112;
@@ -379,36 +332,9 @@ const FAMILY_IPV6: u8 = 2;
 /// The SOFTWARE by which relays know their clients.
 const TAILNODE: &[u8; 8] = b"tailnode";
 
-/// RFC 5389 §15.5 mixes this in, so that a CRC-32 of the application's own does not pass for one.
-const FINGERPRINT_PAD: u32 = 0x5354_554e;
-
-/// CRC-32 (IEEE 802.3, reflected), one step per byte value.
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0_u32;
-    while byte < 256 {
-        let mut crc = byte;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[byte as usize] = crc;
-        byte += 1;
-    }
-    table
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_crc_is_the_one_of_ieee_802_3() {
-        // The check value that CRC catalogues give for this polynomial.
-        assert_eq!(fingerprint(b"123456789") ^ FINGERPRINT_PAD, 0xcbf4_3926);
-        assert_eq!(fingerprint(b"") ^ FINGERPRINT_PAD, 0);
-    }
 
     #[test]
     fn a_transaction_id_prints_as_hex() {

@@ -40,7 +40,10 @@ pub fn respond(datagram: &[u8], from: SocketAddr, out: &mut [u8; MAX_RESPONSE_LE
     if from.port() == 0 {
         return Outcome::NoReturnPort;
     }
-    let response = BindingResponse { txid: request.txid, mapped: from };
+    let response = BindingResponse {
+        txid: request.txid,
+        mapped: from,
+    };
     Outcome::Success {
         family: AddrFamily::of(from.ip()),
         len: response.encode(out),
@@ -59,23 +62,45 @@ mod tests {
             Outcome::Success { len, .. } => len,
             Outcome::NotStun(_) | Outcome::NoReturnPort => 0,
         };
-        assert_eq!(out[len..], [0; MAX_RESPONSE_LEN][len..], "bytes past the answer");
+        assert_eq!(
+            out[len..],
+            [0; MAX_RESPONSE_LEN][len..],
+            "bytes past the answer"
+        );
         (outcome, out[..len].to_vec())
     }
 
     #[test]
     fn an_ipv4_sender_on_an_ipv6_socket_gets_the_short_answer() {
-        let request = BindingRequest { txid: TxId::from_bytes([7; 12]) }.encode();
+        let request = BindingRequest {
+            txid: TxId::from_bytes([7; 12]),
+        }
+        .encode();
         let direct = answer(&request, "192.0.2.1:32853");
-        assert_eq!(direct.0, Outcome::Success { family: AddrFamily::Ipv4, len: 32 });
+        assert_eq!(
+            direct.0,
+            Outcome::Success {
+                family: AddrFamily::Ipv4,
+                len: 32
+            }
+        );
         assert_eq!(answer(&request, "[::ffff:192.0.2.1]:32853"), direct);
     }
 
     #[test]
     fn an_ipv6_sender_gets_the_long_answer() {
-        let request = BindingRequest { txid: TxId::from_bytes([7; 12]) }.encode();
+        let request = BindingRequest {
+            txid: TxId::from_bytes([7; 12]),
+        }
+        .encode();
         let (outcome, bytes) = answer(&request, "[2001:db8::1]:257");
-        assert_eq!(outcome, Outcome::Success { family: AddrFamily::Ipv6, len: 44 });
+        assert_eq!(
+            outcome,
+            Outcome::Success {
+                family: AddrFamily::Ipv6,
+                len: 44
+            }
+        );
         let response = BindingResponse {
             txid: TxId::from_bytes([7; 12]),
             mapped: "[2001:db8::1]:257".parse().unwrap(),
@@ -85,17 +110,29 @@ mod tests {
 
     #[test]
     fn a_request_from_port_zero_is_not_answered() {
-        let request = BindingRequest { txid: TxId::from_bytes([7; 12]) }.encode();
-        assert_eq!(answer(&request, "192.0.2.1:0"), (Outcome::NoReturnPort, vec![]));
+        let request = BindingRequest {
+            txid: TxId::from_bytes([7; 12]),
+        }
+        .encode();
+        assert_eq!(
+            answer(&request, "192.0.2.1:0"),
+            (Outcome::NoReturnPort, vec![])
+        );
     }
 
     #[test]
     fn two_servers_cannot_be_set_on_each_other() {
-        let request = BindingRequest { txid: TxId::from_bytes([7; 12]) }.encode();
+        let request = BindingRequest {
+            txid: TxId::from_bytes([7; 12]),
+        }
+        .encode();
         let (_, response) = answer(&request, "192.0.2.1:3478");
         assert_eq!(
             answer(&response, "192.0.2.2:3478"),
-            (Outcome::NotStun(RequestError::NotABindingRequest(0x0101)), vec![])
+            (
+                Outcome::NotStun(RequestError::NotABindingRequest(0x0101)),
+                vec![]
+            )
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A STUN server: a UDP socket around [`respond`].
+//! A STUN server: a UDP socket around [`respond()`].
 //!
 //! Binding is apart from serving, so that whoever starts a relay learns of a taken port before
 //! the relay says that it runs. There is no rate limit (answers are no larger than what asked for
@@ -62,7 +62,10 @@ impl StunServer {
     }
 
     fn with_socket(socket: BatchSocket) -> Self {
-        Self { socket, handle: StunHandle::default() }
+        Self {
+            socket,
+            handle: StunHandle::default(),
+        }
     }
 
     /// The bound address, with the port that the system chose if it was asked to.
@@ -190,9 +193,15 @@ mod tests {
     use super::*;
     use crate::{BindingRequest, TxId};
 
+    /// What one read brings: a datagram and its sender.
+    type Read = io::Result<(Vec<u8>, SocketAddr)>;
+
+    /// What was counted; and what was sent, where to, how long after the start.
+    type Run = (CounterSnapshot, Vec<(usize, SocketAddr, Duration)>);
+
     /// A socket that reads from a script, then nothing more, and fails to send to port 9.
     struct Scripted {
-        reads: Mutex<VecDeque<io::Result<(Vec<u8>, SocketAddr)>>>,
+        reads: Mutex<VecDeque<Read>>,
         sent: Mutex<Vec<(usize, SocketAddr, Duration)>>,
         started: Instant,
     }
@@ -223,16 +232,18 @@ mod tests {
         }
     }
 
-    fn request_from(from: &str) -> io::Result<(Vec<u8>, SocketAddr)> {
-        let request = BindingRequest { txid: TxId::from_bytes([1; 12]) };
+    fn request_from(from: &str) -> Read {
+        let request = BindingRequest {
+            txid: TxId::from_bytes([1; 12]),
+        };
         Ok((request.encode().to_vec(), from.parse().unwrap()))
     }
 
-    fn read_error() -> io::Result<(Vec<u8>, SocketAddr)> {
+    fn read_error() -> Read {
         Err(io::ErrorKind::OutOfMemory.into())
     }
 
-    async fn run(reads: impl IntoIterator<Item = io::Result<(Vec<u8>, SocketAddr)>>) -> Run {
+    async fn run(reads: impl IntoIterator<Item = Read>) -> Run {
         let socket = Scripted {
             reads: Mutex::new(reads.into_iter().collect()),
             sent: Mutex::default(),
@@ -242,23 +253,38 @@ mod tests {
         timeout(Duration::from_secs(60), serve(&socket, &shared))
             .await
             .expect_err("the server never stops");
-        (shared.counters.snapshot(), socket.sent.into_inner().unwrap())
+        (
+            shared.counters.snapshot(),
+            socket.sent.into_inner().unwrap(),
+        )
     }
-
-    type Run = (CounterSnapshot, Vec<(usize, SocketAddr, Duration)>);
 
     #[tokio::test(start_paused = true)]
     async fn read_errors_are_counted_and_slow_the_server_down_but_never_end_it() {
-        let script = [read_error(), read_error(), read_error(), request_from("192.0.2.1:1")];
+        let script = [
+            read_error(),
+            read_error(),
+            read_error(),
+            request_from("192.0.2.1:1"),
+        ];
         let (counters, sent) = run(script).await;
         let after = Duration::from_millis(10 + 20 + 40);
         // Timers of the paused clock tick in milliseconds.
         assert_eq!(sent.len(), 1);
         assert_eq!((sent[0].0, sent[0].1), (32, "192.0.2.1:1".parse().unwrap()));
-        assert!(sent[0].2 >= after && sent[0].2 < after * 2, "answered after {:?}", sent[0].2);
+        assert!(
+            sent[0].2 >= after && sent[0].2 < after * 2,
+            "answered after {:?}",
+            sent[0].2
+        );
         assert_eq!(
             counters,
-            CounterSnapshot { read_error: 3, success: 1, ipv4: 1, ..Default::default() }
+            CounterSnapshot {
+                read_error: 3,
+                success: 1,
+                ipv4: 1,
+                ..Default::default()
+            }
         );
     }
 
@@ -269,7 +295,12 @@ mod tests {
         assert_eq!(sent, []);
         assert_eq!(
             counters,
-            CounterSnapshot { write_error: 2, ipv4: 1, ipv6: 1, ..Default::default() }
+            CounterSnapshot {
+                write_error: 2,
+                ipv4: 1,
+                ipv6: 1,
+                ..Default::default()
+            }
         );
     }
 
@@ -278,6 +309,12 @@ mod tests {
         let garbage = Ok((b"hello".to_vec(), "192.0.2.1:1".parse().unwrap()));
         let (counters, sent) = run([garbage, request_from("192.0.2.1:0")]).await;
         assert_eq!(sent, []);
-        assert_eq!(counters, CounterSnapshot { not_stun: 2, ..Default::default() });
+        assert_eq!(
+            counters,
+            CounterSnapshot {
+                not_stun: 2,
+                ..Default::default()
+            }
+        );
     }
 }

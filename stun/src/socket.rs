@@ -68,7 +68,11 @@ impl BatchSocket {
         let state = UdpSocketState::new((&socket).into())?;
         let local_addr = socket.local_addr()?;
         let socket = UdpSocket::from_std(socket)?;
-        Ok(Self { socket, state, local_addr })
+        Ok(Self {
+            socket,
+            state,
+            local_addr,
+        })
     }
 
     /// The bound address, with the port that the system chose if it was asked to.
@@ -177,8 +181,7 @@ mod tests {
         let mut batch = Batch::new();
         batch
             .fill(|buffers, metas| {
-                for ((buffer, meta), (bytes, stride)) in
-                    buffers.iter_mut().zip(metas).zip(received)
+                for ((buffer, meta), (bytes, stride)) in buffers.iter_mut().zip(metas).zip(received)
                 {
                     buffer[..bytes.len()].copy_from_slice(bytes);
                     meta.len = bytes.len();
@@ -220,7 +223,12 @@ mod tests {
         assert!(can_send("192.0.2.1"));
         assert!(can_send("::ffff:192.0.2.1"));
         assert!(can_send("2001:db8::1"));
-        for group in ["255.255.255.255", "224.0.0.1", "::ffff:224.0.0.1", "ff02::1"] {
+        for group in [
+            "255.255.255.255",
+            "224.0.0.1",
+            "::ffff:224.0.0.1",
+            "ff02::1",
+        ] {
             assert!(!can_send(group), "{group}");
         }
     }

@@ -23,7 +23,12 @@ impl<'a> Candidate<'a> {
     /// A candidate that says nothing of itself.
     #[must_use]
     pub const fn new(key: NodePublic, conn: &'a ConnMeta) -> Self {
-        Self { key, app_name: "", is_prober: false, conn }
+        Self {
+            key,
+            app_name: "",
+            is_prober: false,
+            conn,
+        }
     }
 }
 
@@ -113,7 +118,10 @@ mod tests {
     #[test]
     fn the_nearest_trusted_claim_wins() {
         let addr = |text: &str| text.parse::<SocketAddr>().ok();
-        let mut conn = ConnMeta { socket_peer: addr("[::ffff:10.0.0.1]:1"), ..ConnMeta::default() };
+        let mut conn = ConnMeta {
+            socket_peer: addr("[::ffff:10.0.0.1]:1"),
+            ..ConnMeta::default()
+        };
         assert_eq!(conn.client_addr(), addr("10.0.0.1:1"));
         conn.proxy_peer = addr("192.0.2.7:2");
         assert_eq!(conn.client_addr(), addr("192.0.2.7:2"));

@@ -23,7 +23,7 @@
 //!
 //! # Features
 //!
-//! * `allowlist` (default): [`Allowlist`], a list of keys.
+//! * `allowlist` (default): `Allowlist`, a list of keys in a file.
 //!
 //! # What is not here
 //!
@@ -37,7 +37,7 @@ mod verdict;
 pub use async_trait::async_trait;
 
 #[cfg(feature = "allowlist")]
-pub use allowlist::{Allowlist, AllowlistError};
+pub use allowlist::{Allowlist, AllowlistChange, AllowlistError, BadEntry, Place};
 pub use candidate::{Candidate, ConnMeta, ListenerId, TlsVersion};
 pub use verdict::{RateLimit, Verdict, VerifyError};
 

@@ -46,7 +46,11 @@ impl Verdict {
     /// Turns the client away.
     #[must_use]
     pub fn deny(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { allow: false, reason: reason.into(), ..Self::allow() }
+        Self {
+            allow: false,
+            reason: reason.into(),
+            ..Self::allow()
+        }
     }
 }
 

@@ -1,0 +1,66 @@
+//! A client that has logged in and is not served yet: what the login hands over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use derp_verify::RateLimit;
+
+use crate::inbound::Inbound;
+use crate::peer::Peer;
+use crate::tls13::Opener;
+
+/// A client that has logged in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) peer: Arc<Peer>,
+    /// The encoded frame that tells the client so. It goes out before anything else.
+    pub(crate) server_info: Vec<u8>,
+    /// Where the connection is TLS that the relay handles itself.
+    pub(crate) opener: Option<Box<Opener>>,
+    /// What the client sent behind its login: first bytes that are open, then TLS records.
+    pub(crate) rest: Rest,
+    /// A limit of its own, from the verifier.
+    pub(crate) rate: Option<RateLimit>,
+    pub(crate) is_not_ideal: bool,
+    /// How often it hears that the relay is there.
+    pub(crate) keep_alive: Duration,
+}
+
+impl Admitted {
+    /// The receiving half of the client, whose limit is its own or else everybody's.
+    pub(crate) fn inbound(&self, everybody: Option<RateLimit>, now: std::time::Instant) -> Inbound {
+        Inbound::new(Arc::clone(&self.peer), self.rate.or(everybody), self.is_not_ideal, now)
+    }
+}
+
+/// Bytes of a connection that wait for more: the beginning of a frame, and behind it, where the
+/// connection is TLS, the beginning of a record.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    bytes: Box<[u8]>,
+    plain: usize,
+}
+
+impl Rest {
+    pub(crate) fn new(plain: &[u8], sealed: &[u8]) -> Self {
+        Self { bytes: [plain, sealed].concat().into(), plain: plain.len() }
+    }
+
+    /// Where the record begins, or all ends.
+    pub(crate) const fn plain_len(&self) -> usize {
+        self.plain
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+

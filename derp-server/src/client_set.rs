@@ -1,0 +1,165 @@
+//! Several connections with one key, and which of them packets go to. Pure.
+//!
+//! The rule is the reference's "last writer is active" (`derp/derpserver/derpserver.go`): the
+//! newest connection is active until another one of the set says something.
+
+/// How many speakers are remembered. What a longer history would decide is which of more than
+/// eight connections becomes active when those after it have left.
+const MAX_HISTORY: usize = 8;
+
+/// The connections of one key, by any identity that can be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientSet<Id> {
+    /// In the order in which they came.
+    members: Vec<Id>,
+    /// Who spoke, without repeats in a row; the last one is active.
+    /// Bounded by [`MAX_HISTORY`].
+    history: Vec<Id>,
+}
+
+impl<Id: Copy + PartialEq> ClientSet<Id> {
+    /// The set of an `older` connection and a `newer` one, which is active.
+    pub(crate) fn new(older: Id, newer: Id) -> Self {
+        Self { members: vec![older, newer], history: vec![older, newer] }
+    }
+
+    /// The connection that packets go to.
+    pub(crate) fn active(&self) -> Option<Id> {
+        self.history.last().copied()
+    }
+
+    pub(crate) fn members(&self) -> &[Id] {
+        &self.members
+    }
+
+    /// A connection joins, and is active.
+    pub(crate) fn add(&mut self, id: Id) {
+        self.members.push(id);
+        self.note_activity(id);
+    }
+
+    /// A member said something, and is active.
+    pub(crate) fn note_activity(&mut self, id: Id) {
+        if self.active() == Some(id) || !self.members.contains(&id) {
+            return;
+        }
+        if self.history.len() == MAX_HISTORY {
+            self.history.remove(0);
+        }
+        self.history.push(id);
+    }
+
+    /// A connection leaves. Whoever spoke before it is active, or else the newest.
+    pub(crate) fn remove(&mut self, id: Id) {
+        self.members.retain(|member| *member != id);
+        self.history.retain(|speaker| *speaker != id);
+        self.history.dedup();
+        if self.history.is_empty() {
+            self.history.extend(self.members.last().copied());
+        }
+    }
+
+    /// The oldest member that is not active, which has to go where there are too many.
+    pub(crate) fn oldest_standby(&self) -> Option<Id> {
+        self.members.iter().copied().find(|member| self.active() != Some(*member))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_newest_is_active_until_another_speaks() {
+        let mut set = ClientSet::new(1, 2);
+        assert_eq!(set.active(), Some(2));
+        set.note_activity(1);
+        assert_eq!(set.active(), Some(1));
+        set.note_activity(2);
+        assert_eq!(set.active(), Some(2));
+        set.remove(2);
+        assert_eq!((set.active(), set.members()), (Some(1), &[1][..]));
+    }
+
+    #[test]
+    fn when_the_active_one_leaves_the_last_speaker_before_it_takes_over() {
+        let mut set = ClientSet::new(1, 2);
+        set.add(3);
+        set.note_activity(1);
+        set.note_activity(3);
+        set.remove(3);
+        assert_eq!(set.active(), Some(1));
+        set.remove(1);
+        assert_eq!(set.active(), Some(2));
+    }
+
+    #[test]
+    fn strangers_do_not_become_active() {
+        let mut set = ClientSet::new(1, 2);
+        set.note_activity(7);
+        assert_eq!(set.active(), Some(2));
+    }
+
+    #[test]
+    fn the_oldest_that_is_not_active_has_to_go() {
+        let mut set = ClientSet::new(1, 2);
+        assert_eq!(set.oldest_standby(), Some(1));
+        set.note_activity(1);
+        assert_eq!(set.oldest_standby(), Some(2));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Add,
+        Speak(usize),
+        Remove(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            Just(Op::Add),
+            (0..9_usize).prop_map(Op::Speak),
+            (0..9_usize).prop_map(Op::Remove),
+        ]
+    }
+
+    proptest! {
+        /// Against a model that remembers everything: all speakers, for ever.
+        #[test]
+        fn the_set_behaves_like_its_model(ops in prop::collection::vec(op(), 0..60)) {
+            let (mut set, mut next) = (ClientSet::new(0, 1), 2);
+            let (mut members, mut spoken) = (vec![0, 1], vec![0, 1]);
+            for op in ops {
+                match op {
+                    Op::Add if members.len() < MAX_HISTORY => {
+                        set.add(next);
+                        members.push(next);
+                        spoken.push(next);
+                        next += 1;
+                    }
+                    Op::Add => {}
+                    Op::Speak(at) => {
+                        let id = members[at % members.len()];
+                        set.note_activity(id);
+                        spoken.push(id);
+                    }
+                    Op::Remove(_) if members.len() == 1 => {}
+                    Op::Remove(at) => {
+                        let id = members.remove(at % members.len());
+                        set.remove(id);
+                        spoken.retain(|speaker| *speaker != id);
+                    }
+                }
+                prop_assert_eq!(set.members(), &members[..]);
+                prop_assert!(members.contains(&set.active().expect("there are members")));
+                // Where fewer changes of speaker happened than are remembered, it is exact.
+                spoken.dedup();
+                if spoken.len() <= MAX_HISTORY && !spoken.is_empty() {
+                    prop_assert_eq!(set.active(), spoken.last().copied());
+                }
+                prop_assert!(set.history.len() <= MAX_HISTORY);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How connections end.
+
+use std::io;
+use std::time::Duration;
+
+use derp_proto::{DecodeError, FrameType, HandshakeError};
+use derp_verify::VerifyError;
+use thiserror::Error;
+
+/// Why a connection did not become a client's.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The connection broke.
+    #[error("connection broke")]
+    Io(#[from] io::Error),
+    /// TLS did not come to stand.
+    #[error("TLS handshake failed")]
+    Tls(#[source] io::Error),
+    /// Nothing is known that the client could be shown for its name.
+    #[error("no certificate for this connection")]
+    NoCertificate,
+    /// The request is none that is answered.
+    #[error("bad request: {0}")]
+    Request(&'static str),
+    /// The login failed.
+    #[error("login failed")]
+    Handshake(#[from] HandshakeError),
+    /// The client was not done in time.
+    #[error("{stage} not done within {limit:?}")]
+    TooSlow {
+        /// What the client was doing.
+        stage: &'static str,
+        /// How long that may take.
+        limit: Duration,
+    },
+    /// The verifier turned the client away.
+    #[error("turned away: {0}")]
+    Denied(String),
+    /// The verifier had no answer, and without one nobody is admitted.
+    #[error("cannot be verified")]
+    Unverified(#[source] VerifyError),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The client had been admitted, and its session ended.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl AcceptError {
+    /// Whether this is the peer's doing, of which an operator need not hear.
+    #[must_use]
+    pub const fn is_peer_fault(&self) -> bool {
+        !matches!(self, Self::Unverified(_) | Self::NoCertificate | Self::Stopping)
+    }
+}
+
+/// Why a client's session ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The connection broke.
+    #[error("connection broke")]
+    Io(#[from] io::Error),
+    /// The client's bytes are no frames.
+    #[error("bad frame")]
+    Frame(#[source] DecodeError),
+    /// The client's TLS records are broken.
+    #[error("bad TLS record: {0}")]
+    Record(String),
+    /// Only mesh peers may send such frames.
+    #[error("{0:?} frame from a client that is no mesh peer")]
+    NotAllowed(FrameType),
+    /// The connection took no byte for so long.
+    #[error("no byte could be written for {0:?}")]
+    WriteTimeout(Duration),
+    /// A frame was begun and not finished.
+    #[error("frame not finished in time")]
+    UnfinishedFrame,
+    /// Somebody who may asked for it.
+    #[error("closed by request")]
+    Closed,
+    /// A fault of ours, which ended this one connection.
+    #[error("internal error")]
+    Panicked,
+}

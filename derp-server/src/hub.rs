@@ -1,0 +1,125 @@
+//! What all connections of a server share.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use aws_lc_rs::agreement;
+use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
+use derp_verify::Verifier;
+
+use crate::budget::QueueBudget;
+use crate::inbox::{Inbox, Message};
+use crate::metrics::Metrics;
+use crate::peer::ConnId;
+use crate::registry::Registry;
+use crate::tunables::Tunables;
+
+/// The state that connections share, and that outlives each of them.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Metrics,
+    pub(crate) budget: Arc<QueueBudget>,
+    pub(crate) verifier: Arc<dyn Verifier>,
+    public: NodePublic,
+    /// The private key, for a faster X25519 than the codec's.
+    private: agreement::PrivateKey,
+    mesh_keys: Vec<MeshKey>,
+    tunables: RwLock<Arc<Tunables>>,
+    lane_depth: AtomicUsize,
+    next_conn: AtomicU64,
+    /// Empty where there are no workers; then tasks serve all connections.
+    workers: OnceLock<Vec<Arc<Inbox>>>,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        private: &NodePrivate,
+        mesh_keys: Vec<MeshKey>,
+        verifier: Arc<dyn Verifier>,
+        tunables: Tunables,
+        workers: usize,
+    ) -> Self {
+        let metrics = Metrics::new(workers);
+        let key = private.expose_secret_bytes();
+        Self {
+            registry: Registry::new(Arc::clone(&metrics.gauges)),
+            metrics,
+            budget: Arc::new(QueueBudget::new(tunables.queue_budget_bytes)),
+            verifier,
+            public: private.public(),
+            private: agreement::PrivateKey::from_private_key(&agreement::X25519, key)
+                .expect("any 32 bytes are a key of X25519"),
+            mesh_keys,
+            lane_depth: AtomicUsize::new(tunables.lane_depth),
+            tunables: RwLock::new(Arc::new(tunables)),
+            next_conn: AtomicU64::new(1),
+            workers: OnceLock::new(),
+        }
+    }
+
+    pub(crate) const fn public_key(&self) -> NodePublic {
+        self.public
+    }
+
+    pub(crate) fn next_conn(&self) -> ConnId {
+        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn lane_depth(&self) -> usize {
+        self.lane_depth.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tunables(&self) -> Arc<Tunables> {
+        Arc::clone(&self.tunables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the limits and times of all connections, those that are open included.
+    pub(crate) fn set_tunables(&self, tunables: Tunables) {
+        self.lane_depth.store(tunables.lane_depth, Ordering::Relaxed);
+        self.budget.set_limit(tunables.queue_budget_bytes);
+        let rate = tunables.client_rate;
+        let mut current = self.tunables.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = current.client_rate != rate;
+        *current = Arc::new(tunables);
+        drop(current);
+        if changed {
+            for worker in self.workers() {
+                worker.post(Message::SetRateLimit(rate));
+            }
+            for peer in self.registry.all() {
+                peer.wake_task();
+            }
+        }
+    }
+
+    pub(crate) fn set_workers(&self, workers: Vec<Arc<Inbox>>) {
+        let first = self.workers.set(workers).is_ok();
+        debug_assert!(first, "workers are started once");
+    }
+
+    pub(crate) fn workers(&self) -> &[Arc<Inbox>] {
+        self.workers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The worker that serves the fewest connections.
+    pub(crate) fn least_loaded_worker(&self) -> Option<&Arc<Inbox>> {
+        self.workers().iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed))
+    }
+
+    /// Whether `key` makes its holder a mesh peer. Takes the same time for each wrong key.
+    pub(crate) fn is_mesh_key(&self, key: &MeshKey) -> bool {
+        // Without a short cut: which of the keys it is shows in no time either.
+        self.mesh_keys.iter().fold(false, |found, known| found | known.ct_eq(key))
+    }
+
+    /// The secret that the server shares with the holder of `key`.
+    pub(crate) fn shared_secret(&self, key: &NodePublic) -> Result<SharedSecret, KeyError> {
+        key.check()?;
+        let peer = agreement::UnparsedPublicKey::new(&agreement::X25519, key.as_bytes());
+        let secret = agreement::agree(&self.private, peer, KeyError::LowOrder, |secret| {
+            <[u8; 32]>::try_from(secret).map_err(|_| KeyError::LowOrder)
+        })?;
+        SharedSecret::from_x25519(secret)
+    }
+}

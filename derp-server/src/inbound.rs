@@ -1,0 +1,343 @@
+//! What a logged-in client's bytes mean: frames in, packets for others and answers out. No I/O
+//! but what a control frame asks for.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use derp_proto::{
+    ClientFrame, ClientSide, DecodeError, FrameType, HEADER_LEN, KEY_LEN, NodePublic,
+    PeerGoneReason, Scanned, Scanner,
+};
+use derp_verify::RateLimit;
+
+use crate::FRAME_OVERHEAD;
+use crate::error::SessionError;
+use crate::hub::Hub;
+use crate::packet::{DropReason, PacketKind};
+use crate::peer::Peer;
+use crate::rate_limit::{MIN_BURST_BYTES, TokenBucket};
+use crate::registry::{Departure, Route};
+use crate::sent_to::SentTo;
+use crate::turn::Turn;
+
+/// A change of home within this time after login is none: the client is merely starting.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How long a frame may take from its first to its last byte, for each 2 KiB and to begin with.
+const FRAME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How far a client's bytes were understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// All but an unfinished frame, which is still there.
+    All,
+    /// The client's limit is reached: no further before this moment.
+    Until(Instant),
+}
+
+/// The receiving half of a client. Whoever owns the connection owns it, and nobody else sees it.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) peer: Arc<Peer>,
+    scanner: Scanner<ClientSide>,
+    /// Where the last packet went: the next one mostly goes there too.
+    last_dst: Option<Arc<Peer>>,
+    sent_to: SentTo,
+    limiter: Option<Box<TokenBucket>>,
+    /// How often the client may hear that somebody is not here; made when first needed.
+    not_here: Option<Box<TokenBucket>>,
+    home: bool,
+    not_ideal: bool,
+    since: Instant,
+    /// When the first byte of the unfinished frame came, and when its last must have come.
+    frame_deadline: Option<Instant>,
+    /// Something was put into the client's own lanes.
+    has_answers: bool,
+    pub(crate) packets_received: u64,
+    pub(crate) bytes_received: u64,
+}
+
+impl Inbound {
+    pub(crate) fn new(peer: Arc<Peer>, rate: Option<RateLimit>, not_ideal: bool, now: Instant) -> Self {
+        let mut inbound = Self {
+            peer,
+            scanner: Scanner::new(),
+            last_dst: None,
+            sent_to: SentTo::default(),
+            limiter: None,
+            not_here: None,
+            home: false,
+            not_ideal,
+            since: now,
+            frame_deadline: None,
+            has_answers: false,
+            packets_received: 0,
+            bytes_received: 0,
+        };
+        inbound.set_rate_limit(rate, now);
+        inbound
+    }
+
+    /// Limits what the client may send; mesh peers are never limited.
+    pub(crate) fn set_rate_limit(&mut self, rate: Option<RateLimit>, now: Instant) {
+        self.limiter = rate
+            .filter(|rate| rate.bytes_per_second > 0 && !self.peer.is_mesh_peer())
+            .map(|rate| Box::new(TokenBucket::of_bytes(rate, now)));
+    }
+
+    /// When the unfinished frame must have come whole, if there is one.
+    pub(crate) const fn frame_deadline(&self) -> Option<Instant> {
+        self.frame_deadline
+    }
+
+    /// Whether the client is owed an answer since this was last asked.
+    pub(crate) fn take_has_answers(&mut self) -> bool {
+        std::mem::take(&mut self.has_answers)
+    }
+
+    /// Understands the client's bytes at `range` of the turn's buffer, and moves the start of
+    /// `range` behind them. `in_record` says that they are the content of one TLS record.
+    pub(crate) fn process(
+        &mut self,
+        range: &mut Range<usize>,
+        in_record: bool,
+        hub: &Hub,
+        turn: &mut Turn,
+    ) -> Result<Progress, SessionError> {
+        let whole = range.clone();
+        if !range.is_empty() && self.peer.is_duplicate() {
+            hub.registry.note_activity(&self.peer);
+        }
+        while !range.is_empty() {
+            let scanned = self.scanner.scan(&turn.buf[range.clone()])?;
+            let (ty, body) = match scanned {
+                Scanned::Frame { ty, body } => (ty, body),
+                Scanned::Skipped { ty, len, end } => {
+                    if !matches!(ty, FrameType::PONG | FrameType::CLIENT_INFO | FrameType::KEEP_ALIVE) {
+                        turn.tally.unknown_frames += 1;
+                    }
+                    range.start += end;
+                    self.expect_rest_of_frame(len, turn.now);
+                    continue;
+                }
+                Scanned::Skipping { end } => {
+                    range.start += end;
+                    continue;
+                }
+                Scanned::Partial { header, .. } => {
+                    let len = header.map_or(0, |header| header.len);
+                    if self.frame_deadline.is_none() {
+                        self.expect_rest_of_frame(len, turn.now);
+                    }
+                    return Ok(Progress::All);
+                }
+            };
+            if let Some(limiter) = &mut self.limiter {
+                let tokens = body.len().min(MIN_BURST_BYTES as usize);
+                if let Err(wait) = limiter.take(tokens as f64, turn.now) {
+                    turn.tally.rate_limit_waited += 1;
+                    return Ok(Progress::Until(turn.now + wait));
+                }
+            }
+            self.frame_deadline = None;
+            let frame = range.start..range.start + body.end;
+            range.start = frame.end;
+            self.on_frame(ty, frame.clone(), in_record && frame == whole, hub, turn)?;
+        }
+        if !self.scanner.is_skipping() {
+            self.frame_deadline = None;
+        }
+        Ok(Progress::All)
+    }
+
+    /// A frame of `len` bytes has begun.
+    fn expect_rest_of_frame(&mut self, len: u32, now: Instant) {
+        self.frame_deadline = Some(now + FRAME_PATIENCE + Duration::from_secs(u64::from(len) / 2048));
+    }
+
+    fn on_frame(
+        &mut self,
+        ty: FrameType,
+        frame: Range<usize>,
+        is_record: bool,
+        hub: &Hub,
+        turn: &mut Turn,
+    ) -> Result<(), SessionError> {
+        match ty {
+            FrameType::SEND_PACKET => {
+                self.on_send_packet(&frame, is_record, hub, turn);
+                return Ok(());
+            }
+            FrameType::FORWARD_PACKET => return self.on_forward_packet(&frame, hub, turn),
+            _ => {}
+        }
+        let body = &turn.buf[frame.start + HEADER_LEN..frame.end];
+        match ClientFrame::parse(ty, body)? {
+            ClientFrame::Ping(data) => {
+                turn.tally.got_ping += 1;
+                self.peer.push_pong(data);
+                self.has_answers = true;
+            }
+            ClientFrame::NotePreferred(home) => self.on_home(home, hub, turn.now),
+            ClientFrame::WatchConns => {
+                self.require_mesh_peer(ty)?;
+                // A relay that meshes with itself need not hear of its own clients.
+                if self.peer.key != hub.public_key() {
+                    hub.registry.watch(&self.peer);
+                }
+            }
+            ClientFrame::ClosePeer(key) => {
+                self.require_mesh_peer(ty)?;
+                for peer in hub.registry.connections_of(&key) {
+                    tracing::debug!(conn = %peer.id, client = ?key, "closed for a mesh peer");
+                    peer.close();
+                }
+            }
+            ClientFrame::ClientInfo { .. }
+            | ClientFrame::SendPacket { .. }
+            | ClientFrame::ForwardPacket { .. }
+            | ClientFrame::Pong(_)
+            | ClientFrame::Unknown(_) => {}
+        }
+        Ok(())
+    }
+
+    fn require_mesh_peer(&self, ty: FrameType) -> Result<(), SessionError> {
+        if self.peer.is_mesh_peer() { Ok(()) } else { Err(SessionError::NotAllowed(ty)) }
+    }
+
+    fn on_home(&mut self, home: bool, hub: &Hub, now: Instant) {
+        if std::mem::replace(&mut self.home, home) == home {
+            return;
+        }
+        let gauges = hub.metrics.gauges();
+        let moved = now.saturating_duration_since(self.since) > SETTLING;
+        if home {
+            gauges.home_connections.add(1);
+            gauges.home_moves_in.add(moved.into());
+        } else {
+            gauges.home_connections.sub(1);
+            gauges.home_moves_out.add(moved.into());
+        }
+    }
+
+    /// Turns the SendPacket frame at `frame` into a RecvPacket frame for its destination. Both
+    /// have the same length: only type and key differ.
+    fn on_send_packet(&mut self, frame: &Range<usize>, is_record: bool, hub: &Hub, turn: &mut Turn) {
+        let (head, packet) = turn.buf[frame.clone()].split_at_mut(FRAME_OVERHEAD);
+        let kind = PacketKind::of(packet);
+        let len = packet.len();
+        let key: [u8; KEY_LEN] = head[HEADER_LEN..].try_into().expect("the scanner saw to it");
+        let dst = NodePublic::from_bytes(key);
+        turn.tally.packets_received += 1;
+        turn.tally.bytes_received += len as u64;
+        turn.tally.received_kind[kind as usize] += 1;
+        self.packets_received += 1;
+        self.bytes_received += len as u64;
+
+        let is_same = self.last_dst.as_ref().is_some_and(|last| last.key == dst && last.is_current());
+        if !is_same {
+            match hub.registry.route(&dst) {
+                Route::Local(peer) => {
+                    self.sent_to.insert(&peer);
+                    self.last_dst = Some(peer);
+                }
+                Route::Remote(forwarder) => {
+                    match forwarder.forward(self.peer.key, dst, packet) {
+                        Ok(()) => turn.tally.packets_forwarded_out += 1,
+                        Err(_) => turn.tally.dropped(DropReason::QueueTail, kind, len),
+                    }
+                    return;
+                }
+                Route::Duplicated => {
+                    turn.tally.dropped(DropReason::DupClient, kind, len);
+                    return;
+                }
+                Route::Unknown => {
+                    turn.tally.dropped(DropReason::UnknownDest, kind, len);
+                    self.say_not_here(dst, kind, turn.now);
+                    return;
+                }
+            }
+        }
+        head[0] = FrameType::RECV_PACKET.0;
+        head[HEADER_LEN..].copy_from_slice(self.peer.key.as_bytes());
+        let peer = self.last_dst.as_ref().expect("it is the same, or was just set");
+        turn.add(peer, frame.start, frame.len(), kind, is_record);
+    }
+
+    /// Turns the ForwardPacket frame at `frame` into a RecvPacket frame, which is a key shorter,
+    /// at its end.
+    fn on_forward_packet(
+        &mut self,
+        frame: &Range<usize>,
+        hub: &Hub,
+        turn: &mut Turn,
+    ) -> Result<(), SessionError> {
+        self.require_mesh_peer(FrameType::FORWARD_PACKET)?;
+        let body = &turn.buf[frame.start + HEADER_LEN..frame.end];
+        let Ok(ClientFrame::ForwardPacket { src, dst, packet }) =
+            ClientFrame::parse(FrameType::FORWARD_PACKET, body)
+        else {
+            unreachable!("the scanner saw to it");
+        };
+        let (kind, len) = (PacketKind::of(packet), packet.len());
+        turn.tally.packets_forwarded_in += 1;
+        // A forwarded packet goes to a client of this relay or nowhere.
+        let peer = match hub.registry.route(&dst) {
+            Route::Local(peer) => peer,
+            Route::Duplicated => {
+                turn.tally.dropped(DropReason::DupClient, kind, len);
+                return Ok(());
+            }
+            Route::Remote(_) | Route::Unknown => {
+                turn.tally.dropped(DropReason::UnknownDestOnForward, kind, len);
+                // The other relay learns that it has no route here any more.
+                self.say_not_here(dst, kind, turn.now);
+                return Ok(());
+            }
+        };
+        hub.registry.note_remote_sent(&src, &peer);
+        let start = frame.start + KEY_LEN;
+        let header = derp_proto::FrameHeader {
+            ty: FrameType::RECV_PACKET,
+            len: u32::try_from(KEY_LEN + len).expect("the scanner saw to it"),
+        };
+        turn.buf[start..start + HEADER_LEN].copy_from_slice(&header.to_bytes());
+        turn.buf[start + HEADER_LEN..start + FRAME_OVERHEAD].copy_from_slice(src.as_bytes());
+        turn.add(&peer, start, FRAME_OVERHEAD + len, kind, false);
+        Ok(())
+    }
+
+    /// Tells the client that nobody with this key is here, as the reference does: for path
+    /// discovery only, three at once, and then one a second.
+    fn say_not_here(&mut self, dst: NodePublic, kind: PacketKind, now: Instant) {
+        if kind != PacketKind::Disco {
+            return;
+        }
+        let limiter = self.not_here.get_or_insert_with(|| Box::new(TokenBucket::new(1.0, 3.0, now)));
+        if limiter.take(1.0, now).is_ok() {
+            self.peer.push(|lanes| lanes.push_gone(dst, PeerGoneReason::NOT_HERE));
+            self.has_answers = true;
+        }
+    }
+
+    /// The connection has ended: the client is no longer to be reached here.
+    pub(crate) fn leave(self, hub: &Hub) {
+        let gauges = hub.metrics.gauges();
+        if self.home {
+            gauges.home_connections.sub(1);
+        }
+        if self.not_ideal {
+            gauges.not_ideal_connections.sub(1);
+        }
+        let departure: Departure = hub.registry.unregister(&self.peer, self.sent_to);
+        departure.tell(self.peer.key);
+    }
+}
+
+impl From<DecodeError> for SessionError {
+    fn from(error: DecodeError) -> Self {
+        Self::Frame(error)
+    }
+}

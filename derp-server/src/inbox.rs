@@ -1,0 +1,71 @@
+//! What others ask of a worker.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::PoisonError;
+
+use derp_verify::RateLimit;
+
+use crate::admitted::Admitted;
+use crate::peer::ConnId;
+
+/// A request to a worker.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A client has logged in: serve it.
+    Serve(Box<Admitted>),
+    /// Something waits for this client.
+    Drain(ConnId),
+    /// This client's connection takes nothing: watch the time.
+    Stalled(ConnId),
+    /// End this client's connection.
+    Close(ConnId),
+    /// Limit what each client may send, or no longer.
+    SetRateLimit(Option<RateLimit>),
+    /// End all connections and stop.
+    Stop,
+}
+
+/// The mailbox of one worker, bounded by its clients: each has few requests at a time, and new
+/// ones come no faster than they log in.
+pub(crate) struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    /// Set while the worker knows that it has to look.
+    announced: AtomicBool,
+    wake: Box<dyn Fn() + Send + Sync>,
+    /// How many connections the worker serves, for choosing the least loaded.
+    pub(crate) load: AtomicUsize,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").field("load", &self.load).finish_non_exhaustive()
+    }
+}
+
+impl Inbox {
+    /// A mailbox whose worker is woken by `wake`.
+    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            messages: Mutex::default(),
+            announced: AtomicBool::new(false),
+            wake: Box::new(wake),
+            load: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn post(&self, message: Message) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        if !self.announced.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+
+    /// Takes all messages. Called by the worker alone.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        if !self.announced.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,262 @@
+//! The relay's counters and gauges, under the reference's names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::packet::{DropReason, PacketKind};
+use crate::tally::{Tally, Totals};
+
+/// A number that goes up and down, or only up.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! gauges {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident $metric:literal,)*) => {
+        /// Numbers that change when clients come and go, not with each packet.
+        #[derive(Debug, Default)]
+        pub struct Gauges {
+            $($(#[$doc])* pub $name: Gauge,)*
+        }
+
+        impl Gauges {
+            fn visit(&self, visitor: &mut dyn MetricVisitor) {
+                $(visitor.sample(&Sample {
+                    name: $metric,
+                    kind: MetricKind::$kind,
+                    labels: &[],
+                    value: Value::Whole(self.$name.get()),
+                });)*
+            }
+        }
+    };
+}
+
+gauges! {
+    /// Connections that were handed to the relay.
+    accepts: Counter "derp_accepts",
+    /// Connections of admitted clients.
+    connections: Gauge "derp_current_connections",
+    /// Of these, those that call this relay their home.
+    home_connections: Gauge "derp_current_home_connections",
+    /// Of these, those that would rather have reached another node.
+    not_ideal_connections: Gauge "derp_current_notideal_connections",
+    /// Keys with a connection here.
+    clients_local: Gauge "derp_clients_local",
+    /// Keys that only another relay of the region has.
+    clients_remote: Gauge "derp_clients_remote",
+    /// Keys with several connections.
+    dup_client_keys: Gauge "derp_current_dup_client_keys",
+    /// Connections of such keys.
+    dup_client_conns: Gauge "derp_current_dup_client_conns",
+    /// Connections that came while their key had another.
+    total_dup_client_conns: Counter "derp_total_dup_client_conns",
+    /// Mesh peers that are told of clients that come and go.
+    watchers: Gauge "derp_watchers",
+    /// Keys that came to have several forwarders.
+    multiforwarder_created: Counter "derp_multiforwarder_created",
+    /// Keys that came to have one forwarder after several.
+    multiforwarder_deleted: Counter "derp_multiforwarder_deleted",
+    /// Removals of forwarders that were not there.
+    forwarder_delete_other_value: Counter "derp_packet_forwarder_delete_other_value",
+    /// Clients that made this their home later than five seconds after they came.
+    home_moves_in: Counter "derp_home_moves_in",
+    /// Clients that made another relay their home.
+    home_moves_out: Counter "derp_home_moves_out",
+    /// Clients whose connection took nothing for too long.
+    write_timeouts: Counter "derp_sclient_write_timeouts",
+    /// WebSocket connections.
+    websocket_accepts: Counter "derp_websocket_accepts",
+    /// Connections that were accepted by a listener.
+    accepted_connections: Counter "tls_listener_accepted_connections",
+    /// Connections that a listener closed at once, to keep within limits.
+    rejected_connections: Counter "tls_listener_rejected_connections",
+    /// Errors of listeners, after each of which they went on.
+    accept_errors: Counter "derper_accept_errors",
+    /// Connections that ended before TLS stood.
+    tls_failures: Counter "derper_tls_handshake_failures",
+    /// Requests that were not understood.
+    bad_requests: Counter "derper_bad_requests",
+    /// Logins that failed or did not come in time.
+    login_failures: Counter "derper_login_failures",
+    /// Clients that the verifier turned away.
+    verify_denied: Counter "derper_verify_denied",
+    /// Clients that the verifier had no answer for.
+    verify_errors: Counter "derper_verify_errors",
+    /// Clients whose frames broke the protocol.
+    protocol_errors: Counter "derper_protocol_errors",
+    /// Connections whose code panicked; others are not affected.
+    panics: Counter "derper_panics",
+}
+
+/// What kind of number a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It only goes up.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// The reference does not say.
+    Untyped,
+}
+
+/// The value of a sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// A count.
+    Whole(u64),
+    /// A measure.
+    Real(f64),
+}
+
+/// One number with its name.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// The name, as the reference exposes it.
+    pub name: &'a str,
+    /// What kind of number it is.
+    pub kind: MetricKind,
+    /// Label names and values, from closed sets.
+    pub labels: &'a [(&'a str, &'a str)],
+    /// The number.
+    pub value: Value,
+}
+
+/// Takes the samples of one reading, those of one name after another.
+pub trait MetricVisitor {
+    /// Takes a sample.
+    fn sample(&mut self, sample: &Sample<'_>);
+}
+
+/// All numbers of a server.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(crate) gauges: Arc<Gauges>,
+    /// One for each worker, and the first for all tasks.
+    totals: Box<[Arc<Totals>]>,
+}
+
+impl Metrics {
+    pub(crate) fn new(workers: usize) -> Self {
+        let totals = (0..=workers).map(|_| Arc::default()).collect();
+        Self { gauges: Arc::default(), totals }
+    }
+
+    /// The totals of worker `n`, counted from one; zero are those of tasks.
+    pub(crate) fn totals(&self, n: usize) -> &Arc<Totals> {
+        &self.totals[n]
+    }
+
+    /// The numbers that change when clients come and go.
+    #[must_use]
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    pub(crate) fn sum(&self) -> Tally {
+        let mut sum = Tally::default();
+        for totals in &self.totals {
+            totals.sum_into(&mut sum);
+        }
+        sum
+    }
+
+    /// What became of all packets so far.
+    #[must_use]
+    pub fn packets(&self) -> PacketCounts {
+        let sum = self.sum();
+        PacketCounts {
+            received: sum.packets_received + sum.packets_forwarded_in,
+            sent: sum.packets_sent,
+            forwarded: sum.packets_forwarded_out,
+            dropped: sum.all_dropped(),
+        }
+    }
+
+    /// Shows every sample to `visitor`.
+    pub fn visit(&self, visitor: &mut dyn MetricVisitor) {
+        use MetricKind::{Counter, Gauge, Untyped};
+        self.gauges.visit(visitor);
+        let sum = self.sum();
+        let clients = self.gauges.clients_local.get() + self.gauges.clients_remote.get();
+        let mean_ms = if sum.queued_packets == 0 {
+            0.0
+        } else {
+            #[expect(clippy::cast_precision_loss, reason = "a mean of nanoseconds is no exact thing")]
+            let mean = sum.queued_nanos as f64 / sum.queued_packets as f64;
+            mean / 1e6
+        };
+        let mut whole = |name, kind, value| {
+            visitor.sample(&Sample { name, kind, labels: &[], value: Value::Whole(value) });
+        };
+        whole("derp_clients_total", Gauge, clients);
+        whole("derp_bytes_received", Counter, sum.bytes_received);
+        whole("derp_packets_received", Counter, sum.packets_received);
+        whole("derp_bytes_sent", Counter, sum.bytes_sent);
+        whole("derp_packets_sent", Counter, sum.packets_sent);
+        whole("derp_packets_forwarded_out", Counter, sum.packets_forwarded_out);
+        whole("derp_packets_forwarded_in", Counter, sum.packets_forwarded_in);
+        whole("derp_got_ping", Counter, sum.got_ping);
+        whole("derp_sent_pong", Counter, sum.sent_pong);
+        whole("derp_peer_gone_disconnected_frames", Counter, sum.peer_gone_disconnected);
+        whole("derp_peer_gone_not_here_frames", Counter, sum.peer_gone_not_here);
+        whole("derp_unknown_frames", Counter, sum.unknown_frames);
+        whole("derp_rate_limit_per_client_waited", Counter, sum.rate_limit_waited);
+        whole("derper_socket_writes", Counter, sum.writes);
+        let mean = Value::Real(mean_ms);
+        let name = "derp_average_queue_duration_ms";
+        visitor.sample(&Sample { name, kind: Untyped, labels: &[], value: mean });
+        for kind in PacketKind::ALL {
+            visitor.sample(&Sample {
+                name: "derp_packets_received_kind",
+                kind: Counter,
+                labels: &[("kind", kind.label())],
+                value: Value::Whole(sum.received_kind[kind as usize]),
+            });
+        }
+        let drops: [(&str, fn(&Tally, DropReason, PacketKind) -> u64); 2] = [
+            ("derp_packets_dropped", Tally::packets_dropped),
+            ("derp_bytes_dropped", Tally::bytes_dropped),
+        ];
+        for (name, value) in drops {
+            for reason in DropReason::ALL {
+                for kind in PacketKind::ALL {
+                    visitor.sample(&Sample {
+                        name,
+                        kind: Counter,
+                        labels: &[("reason", reason.label()), ("kind", kind.label())],
+                        value: Value::Whole(value(&sum, reason, kind)),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// What became of all packets: each one received is sent, forwarded, dropped, or still waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PacketCounts {
+    /// From clients and from other relays.
+    pub received: u64,
+    /// To clients.
+    pub sent: u64,
+    /// To other relays.
+    pub forwarded: u64,
+    /// For any reason.
+    pub dropped: u64,
+}

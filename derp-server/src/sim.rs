@@ -1,0 +1,256 @@
+//! A worker in a world without sockets and clocks: pipes in memory, and time that passes when a
+//! test says so. What runs is the fast path itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use derp_proto::{
+    ClientFrame, FrameDecoder, NodePrivate, NodePublic, OwnedFrame, ServerFrame, ServerSide,
+};
+use derp_verify::{AllowAll, RateLimit};
+use rustls::CipherSuite;
+use zeroize::Zeroizing;
+
+use crate::admitted::{Admitted, Rest};
+use crate::clock;
+use crate::hub::Hub;
+use crate::inbox::{Inbox, Message};
+use crate::metrics::PacketCounts;
+use crate::peer::{ConnId, Identity, Owner, Peer};
+use crate::registry;
+use crate::tls13::{MAX_CONTENT, Opened, Opener, RECORD_HEADER, RECORD_TRAILER, Sealer, record_len};
+use crate::tunables::Tunables;
+use crate::tx::{Seal, Sink};
+use crate::wire::{MemoryWire, Wire};
+use crate::worker::Worker;
+
+/// How a client of the simulation is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    Plain,
+    Tls(CipherSuite),
+}
+
+/// All kinds of links that a worker serves.
+pub(crate) const LINKS: [Link; 4] = [
+    Link::Plain,
+    Link::Tls(CipherSuite::TLS13_AES_128_GCM_SHA256),
+    Link::Tls(CipherSuite::TLS13_AES_256_GCM_SHA384),
+    Link::Tls(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256),
+];
+
+/// A relay with one worker.
+pub(crate) struct Sim {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) worker: Worker,
+    inbox: Arc<Inbox>,
+    pub(crate) now: Instant,
+}
+
+/// A client, and the network between it and the relay.
+pub(crate) struct SimClient {
+    pub(crate) key: NodePublic,
+    pub(crate) id: ConnId,
+    wire: Arc<MemoryWire>,
+    tls: Option<(Sealer, Opener)>,
+    sealed: Vec<u8>,
+    received: BytesMut,
+    decoder: FrameDecoder<ServerSide>,
+}
+
+pub(crate) struct ClientOptions {
+    pub(crate) link: Link,
+    pub(crate) is_mesh_peer: bool,
+    pub(crate) rate: Option<RateLimit>,
+    /// How many bytes the network takes before it is full.
+    pub(crate) room: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { link: Link::Plain, is_mesh_peer: false, rate: None, room: 1 << 20 }
+    }
+}
+
+pub(crate) fn key(n: u8) -> NodePublic {
+    NodePrivate::from_random([n; 32]).public()
+}
+
+/// The key of the relay itself.
+pub(crate) const SERVER: u8 = 0xee;
+
+impl Sim {
+    pub(crate) fn new(tunables: Tunables) -> Self {
+        let private = NodePrivate::from_random([SERVER; 32]);
+        let hub = Arc::new(Hub::new(&private, Vec::new(), Arc::new(AllowAll), tunables, 1));
+        let inbox = Arc::new(Inbox::new(|| {}));
+        let now = clock::now();
+        let totals = Arc::clone(hub.metrics.totals(1));
+        let worker = Worker::new(Arc::clone(&hub), totals, Arc::clone(&inbox), None, now);
+        Self { hub, worker, inbox, now }
+    }
+
+    pub(crate) fn connect(&mut self, key: NodePublic, options: &ClientOptions) -> SimClient {
+        let wire = MemoryWire::new(options.room);
+        let (seal, opener, tls) = match options.link {
+            Link::Plain => (Seal::Plain, None, None),
+            Link::Tls(suite) => {
+                let len = if suite == CipherSuite::TLS13_AES_256_GCM_SHA384 { 48 } else { 32 };
+                let secret = |n: u8| Zeroizing::new(vec![n; len]);
+                let seal = |n| Sealer::new(suite, secret(n), 0).unwrap();
+                let open = |n| Opener::new(suite, secret(n), 0).unwrap();
+                let ours = (Seal::Tls13(Box::new(seal(1))), Some(Box::new(open(2))));
+                (ours.0, ours.1, Some((seal(2), open(1))))
+            }
+        };
+        let id = self.hub.next_conn();
+        let flags = registry::flags(options.is_mesh_peer, false, true);
+        let who = Identity { key, id, addr: None, flags };
+        let owner = Owner::Worker {
+            wire: Wire::Memory(Arc::clone(&wire)),
+            inbox: Arc::clone(&self.inbox),
+        };
+        let peer = Peer::new(who, owner, Sink::Direct(seal), Arc::clone(&self.hub.budget));
+        self.inbox.load.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.inbox.post(Message::Serve(Box::new(Admitted {
+            peer: Arc::new(peer),
+            server_info: vec![0x03, 0, 0, 0, 1, 7],
+            opener,
+            rest: Rest::default(),
+            rate: options.rate,
+            is_not_ideal: false,
+            keep_alive: Duration::from_secs(60),
+        })));
+        self.run();
+        let mut client = SimClient {
+            key,
+            id,
+            wire,
+            tls,
+            sealed: Vec::new(),
+            received: BytesMut::new(),
+            decoder: FrameDecoder::new(),
+        };
+        let first = client.receive();
+        assert_eq!(first[0].as_server(), Ok(ServerFrame::ServerInfo(&[7])), "first of all");
+        client
+    }
+
+    pub(crate) fn plain(&mut self, n: u8) -> SimClient {
+        self.connect(key(n), &ClientOptions::default())
+    }
+
+    /// Lets the worker do all that it can do now.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..50 {
+            self.worker.set_now(self.now);
+            self.worker.on_messages();
+            self.worker.on_timers();
+            for peer in self.hub.registry.all() {
+                self.worker.on_writable(peer.id);
+                self.worker.on_readable(peer.id, false);
+            }
+            self.worker.run_ready();
+        }
+    }
+
+    /// Lets time pass, with the worker awake whenever it wants to be.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.run();
+        while let Some(next) = self.worker.next_timer().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.run();
+        }
+        self.now = end;
+        self.run();
+    }
+
+    pub(crate) fn worker_inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// What became of all packets. Those that wait are none of the three.
+    pub(crate) fn packets(&self) -> PacketCounts {
+        self.hub.metrics.packets()
+    }
+
+    /// Each packet was sent, forwarded or dropped.
+    pub(crate) fn assert_ledger_balances(&self) {
+        let counts = self.packets();
+        assert_eq!(counts.received, counts.sent + counts.forwarded + counts.dropped, "{counts:?}");
+    }
+}
+
+impl SimClient {
+    /// Sends bytes, as one TLS record where there is TLS (or several where they do not fit).
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        let Some((sealer, _)) = &mut self.tls else {
+            self.wire.deliver(bytes);
+            return;
+        };
+        for content in bytes.chunks(MAX_CONTENT) {
+            let mut record = [&[0; RECORD_HEADER], content, &[0; RECORD_TRAILER]].concat();
+            sealer.seal(&mut record);
+            self.wire.deliver(&record);
+        }
+    }
+
+    pub(crate) fn send(&mut self, frame: &ClientFrame<'_>) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        self.send_bytes(&bytes);
+    }
+
+    pub(crate) fn send_packet(&mut self, dst: NodePublic, packet: &[u8]) {
+        self.send(&ClientFrame::SendPacket { dst, packet });
+    }
+
+    /// All that has come.
+    pub(crate) fn receive(&mut self) -> Vec<OwnedFrame> {
+        self.receive_some(usize::MAX)
+    }
+
+    /// What comes when the network takes at most `max` bytes.
+    pub(crate) fn receive_some(&mut self, max: usize) -> Vec<OwnedFrame> {
+        let bytes = self.wire.take(max);
+        match &mut self.tls {
+            None => self.received.extend_from_slice(&bytes),
+            Some((_, opener)) => {
+                self.sealed.extend_from_slice(&bytes);
+                while let Some(len) = record_len(&self.sealed).unwrap()
+                    && self.sealed.len() >= len
+                {
+                    let mut record: Vec<u8> = self.sealed.drain(..len).collect();
+                    if let Opened::Data(content) = opener.open(&mut record).unwrap() {
+                        self.received.extend_from_slice(&record[RECORD_HEADER..][..content]);
+                    }
+                }
+            }
+        }
+        let decoder = &mut self.decoder;
+        let received = &mut self.received;
+        std::iter::from_fn(|| decoder.decode(received).unwrap()).collect()
+    }
+
+    /// The packets that have come: who sent them, and what they are.
+    pub(crate) fn packets(&mut self) -> Vec<(NodePublic, Vec<u8>)> {
+        self.receive()
+            .iter()
+            .filter_map(|frame| match frame.as_server().unwrap() {
+                ServerFrame::RecvPacket { src, packet } => Some((src, packet.to_vec())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The client hangs up.
+    pub(crate) fn hang_up(&mut self) {
+        self.wire.hang_up();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.wire.is_shut()
+    }
+}

@@ -1,0 +1,305 @@
+//! Serves one client over any stream, as one task: TLS 1.2, WebSocket, and streams that an
+//! embedder brings. The same rules as a worker's, with more memory and more wake-ups.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Sleep;
+
+use crate::admitted::{Admitted, Rest};
+use crate::clock;
+use crate::error::SessionError;
+use crate::hub::Hub;
+use crate::inbound::{Inbound, Progress};
+use crate::receive::{Received, understand};
+use crate::turn::{READ_SIZE, Turn};
+
+thread_local! {
+    /// The working memory of all tasks that run on this thread.
+    static TURN: RefCell<Option<Box<Turn>>> = const { RefCell::new(None) };
+}
+
+/// How many reads and writes a task does before it lets others run.
+const BUDGET: usize = 4;
+/// How long a stream may take to end in its own way, as WebSocket and TLS do.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Serves `admitted` over `stream` until one of them ends.
+///
+/// Dropping the future ends the session as well: the client is no longer to be reached.
+pub(crate) async fn serve<S>(
+    stream: S,
+    admitted: Admitted,
+    hub: Arc<Hub>,
+) -> Result<(), SessionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let now = clock::now();
+    let inbound = admitted.inbound(hub.tunables().client_rate, now);
+    let peer = Arc::clone(&admitted.peer);
+    peer.push(|lanes| lanes.push_encoded(&admitted.server_info));
+    if let Some(surplus) = hub.registry.register(&peer) {
+        tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
+        surplus.close();
+    }
+    if admitted.is_not_ideal {
+        hub.metrics.gauges().not_ideal_connections.add(1);
+    }
+    let keep_alive = admitted.keep_alive;
+    let mut driver = Driver {
+        stream,
+        session: Session { inbound: Some(inbound), hub },
+        rest: admitted.rest,
+        has_unread_rest: true,
+        out: Vec::new(),
+        written: 0,
+        needs_flush: false,
+        blocked_since: None,
+        paused_until: None,
+        keep_alive,
+        keep_alive_at: now + keep_alive,
+        sleep: Box::pin(tokio::time::sleep_until((now + keep_alive).into())),
+    };
+    let result = poll_fn(|cx| driver.poll(cx)).await;
+    drop(driver.session);
+    // It is gone for everybody else; how it takes the goodbye is of no interest.
+    let _ended = tokio::time::timeout(GOODBYE, driver.stream.shutdown()).await;
+    let why = result.as_ref().err().map_or_else(String::new, ToString::to_string);
+    tracing::debug!(conn = %peer.id, client = ?peer.key, why, "client left");
+    result
+}
+
+/// The client's place in the registry, given up however the task ends.
+struct Session {
+    inbound: Option<Inbound>,
+    hub: Arc<Hub>,
+}
+
+impl Session {
+    fn inbound(&mut self) -> &mut Inbound {
+        self.inbound.as_mut().expect("it is taken only when the session is dropped")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(inbound) = self.inbound.take() else { return };
+        let peer = Arc::clone(&inbound.peer);
+        inbound.leave(&self.hub);
+        let mut tally = crate::tally::Tally::default();
+        peer.closed(&mut Vec::new(), &mut tally);
+        self.hub.metrics.totals(0).add(&mut tally);
+    }
+}
+
+struct Driver<S> {
+    stream: S,
+    session: Session,
+    rest: Rest,
+    has_unread_rest: bool,
+    /// Frames that have left the lanes.
+    out: Vec<u8>,
+    written: usize,
+    needs_flush: bool,
+    blocked_since: Option<Instant>,
+    paused_until: Option<Instant>,
+    keep_alive: Duration,
+    keep_alive_at: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        loop {
+            let now = clock::now();
+            if self.session.inbound().peer.is_gone() {
+                return Poll::Ready(Err(SessionError::Closed));
+            }
+            self.on_time(now)?;
+            let wrote = self.write(now, cx)?;
+            let Poll::Ready(read) = self.read(now, cx)? else {
+                return Poll::Ready(Ok(()));
+            };
+            if wrote == Work::BudgetSpent || read == Work::BudgetSpent {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // Answers to what was read wait now.
+            if self.session.inbound().take_has_answers() && self.blocked_since.is_none() {
+                continue;
+            }
+            let next = self.next_deadline();
+            self.sleep.as_mut().reset(next.into());
+            ready!(self.sleep.as_mut().poll(cx));
+        }
+    }
+
+    /// Does what is due.
+    fn on_time(&mut self, now: Instant) -> Result<(), SessionError> {
+        let inbound = self.session.inbound();
+        if self.keep_alive_at <= now {
+            inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
+            self.keep_alive_at = now + self.keep_alive;
+        }
+        let is_paused = self.paused_until.is_some();
+        if !is_paused && inbound.frame_deadline().is_some_and(|at| at <= now) {
+            return Err(SessionError::UnfinishedFrame);
+        }
+        if let (Some(since), Some(patience)) = (self.blocked_since, self.patience())
+            && since + patience <= now
+        {
+            self.session.hub.metrics.gauges().write_timeouts.add(1);
+            return Err(SessionError::WriteTimeout(patience));
+        }
+        if self.paused_until.is_some_and(|at| at <= now) {
+            self.paused_until = None;
+            self.has_unread_rest = true;
+        }
+        Ok(())
+    }
+
+    fn patience(&mut self) -> Option<Duration> {
+        let tunables = self.session.hub.tunables();
+        if self.session.inbound().peer.is_mesh_peer() {
+            Some(tunables.mesh_write_timeout)
+        } else {
+            tunables.write_timeout
+        }
+    }
+
+    fn next_deadline(&mut self) -> Instant {
+        let blocked = self.blocked_since;
+        let patience = blocked.and_then(|_| self.patience());
+        let write = blocked.zip(patience).map(|(since, patience)| since + patience);
+        let frame = match self.paused_until {
+            None => self.session.inbound().frame_deadline(),
+            Some(_) => None,
+        };
+        [write, frame, self.paused_until]
+            .into_iter()
+            .flatten()
+            .fold(self.keep_alive_at, Instant::min)
+    }
+
+    /// Writes what waits, as far as the stream takes it.
+    fn write(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<Work, SessionError> {
+        let mut budget = BUDGET;
+        loop {
+            if self.written < self.out.len() {
+                let bytes = &self.out[self.written..];
+                match Pin::new(&mut self.stream).poll_write(cx, bytes)? {
+                    Poll::Ready(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                    Poll::Ready(n) => {
+                        self.written += n;
+                        self.blocked_since = None;
+                        continue;
+                    }
+                    Poll::Pending => {
+                        self.blocked_since.get_or_insert(now);
+                        return Ok(Work::Done);
+                    }
+                }
+            }
+            self.out.clear();
+            self.written = 0;
+            if budget == 0 {
+                return Ok(Work::BudgetSpent);
+            }
+            budget -= 1;
+            let mut tally = crate::tally::Tally::default();
+            let peer = &self.session.inbound.as_ref().expect("the session lasts").peer;
+            let fetched = peer.fetch(now, cx.waker(), &mut self.out, &mut tally);
+            tally.writes += u64::from(fetched);
+            self.session.hub.metrics.totals(0).add(&mut tally);
+            if fetched {
+                self.needs_flush = true;
+                continue;
+            }
+            if self.needs_flush {
+                match Pin::new(&mut self.stream).poll_flush(cx)? {
+                    Poll::Ready(()) => {
+                        self.needs_flush = false;
+                        self.blocked_since = None;
+                    }
+                    Poll::Pending => {
+                        self.blocked_since.get_or_insert(now);
+                    }
+                }
+            }
+            if self.out.capacity() > 0 {
+                self.out = Vec::new();
+            }
+            return Ok(Work::Done);
+        }
+    }
+
+    /// Reads what is there. Pending is never returned: the error-free end of the stream is.
+    fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<Poll<Work>, SessionError> {
+        if self.paused_until.is_some() {
+            return Ok(Poll::Ready(Work::Done));
+        }
+        TURN.with_borrow_mut(|turn| {
+            let turn = turn.get_or_insert_with(|| Box::new(Turn::new(now)));
+            turn.now = now;
+            for _ in 0..BUDGET {
+                match self.read_once(turn, cx)? {
+                    Reading::More => {}
+                    Reading::Empty => return Ok(Poll::Ready(Work::Done)),
+                    Reading::End => return Ok(Poll::Pending),
+                }
+            }
+            Ok(Poll::Ready(Work::BudgetSpent))
+        })
+    }
+
+    fn read_once(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Result<Reading, SessionError> {
+        let behind_rest = self.rest.len();
+        let end = turn.buf.len().min(behind_rest + READ_SIZE);
+        let mut buf = ReadBuf::new(&mut turn.buf[behind_rest..end]);
+        let received = match Pin::new(&mut self.stream).poll_read(cx, &mut buf)? {
+            Poll::Ready(()) if buf.filled().is_empty() => return Ok(Reading::End),
+            Poll::Ready(()) => buf.filled().len(),
+            Poll::Pending if self.has_unread_rest => 0,
+            Poll::Pending => return Ok(Reading::Empty),
+        };
+        self.has_unread_rest = false;
+        turn.buf[..behind_rest].copy_from_slice(self.rest.bytes());
+        let where_ = (0, self.rest.plain_len(), behind_rest + received);
+        turn.used = where_.2;
+        let Session { inbound, hub } = &mut self.session;
+        let inbound = inbound.as_mut().expect("the session lasts");
+        let result = understand(inbound, None, where_, hub, turn);
+        // What came before a fault is delivered.
+        turn.flush(hub, hub.metrics.totals(0));
+        let Received { rest, progress, .. } = result.inspect_err(|_| {
+            hub.metrics.gauges().protocol_errors.add(1);
+        })?;
+        self.rest = rest;
+        if let Progress::Until(at) = progress {
+            self.paused_until = Some(at);
+            return Ok(Reading::Empty);
+        }
+        Ok(Reading::More)
+    }
+}
+
+/// How a bounded piece of work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// There is no more of it now, and the task will be woken when there is.
+    Done,
+    BudgetSpent,
+}
+
+enum Reading {
+    More,
+    Empty,
+    End,
+}

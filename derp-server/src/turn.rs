@@ -1,0 +1,125 @@
+//! One turn of a worker: what several connections received, sent on to each destination at once.
+//!
+//! All bytes of a turn lie in one buffer of the worker. Frames are rewritten where they lie, and
+//! remembered by destination; at the end of the turn each destination is locked once and gets
+//! all that is for it. Connections own no buffer while nothing of theirs is unfinished.
+
+use std::sync::Arc;
+
+use derp_proto::{HEADER_LEN, MAX_PACKET_LEN};
+
+use crate::hub::Hub;
+use crate::packet::PacketKind;
+use crate::parcel::{END, Parcel, Span};
+use crate::peer::Peer;
+use crate::tally::{Tally, Totals};
+use crate::tls13::MAX_RECORD;
+use crate::tx::SendContext;
+use std::time::Instant;
+
+/// What one connection reads at a time.
+pub(crate) const READ_SIZE: usize = 64 << 10;
+/// The unfinished rest of earlier reads that a connection may have: less than a frame, and less
+/// than a record.
+pub(crate) const MAX_REST: usize = HEADER_LEN + 64 + MAX_PACKET_LEN + MAX_RECORD;
+/// Room for some connections' reads, and for the largest rest.
+const BUFFER: usize = 256 << 10;
+/// A turn that holds more than this is sent before another connection is read: what came first
+/// waits no longer than for about a hundred packets.
+const FLUSH_AFTER: usize = 128 << 10;
+/// A power of two.
+const SLOTS: usize = 128;
+
+/// The frames of a turn for one destination.
+#[derive(Debug)]
+struct Batch {
+    peer: Arc<Peer>,
+    first: u32,
+    last: u32,
+}
+
+/// The working memory of one worker.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) buf: Box<[u8]>,
+    /// How much of `buf` this turn has used.
+    pub(crate) used: usize,
+    spans: Vec<Span>,
+    batches: Vec<Batch>,
+    /// By the low bits of a connection's number: its batch. A collision costs a second batch.
+    slots: Box<[u32; SLOTS]>,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) tally: Tally,
+    pub(crate) now: Instant,
+}
+
+impl Turn {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            buf: vec![0; BUFFER].into(),
+            used: 0,
+            spans: Vec::with_capacity(256),
+            batches: Vec::with_capacity(64),
+            slots: Box::new([END; SLOTS]),
+            scratch: Vec::with_capacity(BUFFER / 4),
+            tally: Tally::default(),
+            now,
+        }
+    }
+
+    /// Whether another connection's rest and read fit into the buffer.
+    pub(crate) fn has_room(&self) -> bool {
+        self.used < FLUSH_AFTER && self.buf.len() - self.used >= MAX_REST + READ_SIZE / 4
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used == 0 && self.batches.is_empty()
+    }
+
+    /// Remembers the RecvPacket frame at `at` for `peer`.
+    pub(crate) fn add(
+        &mut self,
+        peer: &Arc<Peer>,
+        at: usize,
+        len: usize,
+        kind: PacketKind,
+        is_record: bool,
+    ) {
+        let offset = |n: usize| u32::try_from(n).expect("the buffer is far smaller than 4 GiB");
+        let this = offset(self.spans.len());
+        let (at, len) = (offset(at), offset(len));
+        self.spans.push(Span { at, len, next: END, kind, is_record });
+        let slot = usize::try_from(peer.id.0 % SLOTS as u64).expect("a remainder is small");
+        if let Some(batch) = self.batches.get_mut(self.slots[slot] as usize)
+            && batch.peer.id == peer.id
+        {
+            self.spans[batch.last as usize].next = this;
+            batch.last = this;
+            return;
+        }
+        self.slots[slot] = offset(self.batches.len());
+        self.batches.push(Batch { peer: Arc::clone(peer), first: this, last: this });
+    }
+
+    /// Sends all that the turn holds, and counts it. The buffer is free after that.
+    pub(crate) fn flush(&mut self, hub: &Hub, totals: &Totals) {
+        let context = SendContext { now: self.now, depth: hub.lane_depth() };
+        for batch in self.batches.drain(..) {
+            let mut parcel = Parcel::new(&mut self.buf, &self.spans, batch.first);
+            batch.peer.deliver(&mut parcel, context, &mut self.scratch, &mut self.tally);
+            let slot = usize::try_from(batch.peer.id.0 % SLOTS as u64).expect("a remainder is small");
+            self.slots[slot] = END;
+        }
+        self.spans.clear();
+        self.used = 0;
+        self.settle(hub, totals);
+    }
+
+    /// Counts what was done, and keeps all queues together within their budget.
+    pub(crate) fn settle(&mut self, hub: &Hub, totals: &Totals) {
+        if hub.budget.is_exceeded() {
+            hub.budget.relieve(&hub.registry.all_weak(), &mut self.tally);
+        }
+        totals.add(&mut self.tally);
+    }
+}

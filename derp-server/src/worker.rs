@@ -1,0 +1,443 @@
+//! A thread that serves many connections: it waits for any of them to have something, receives,
+//! and sends on. Everything it does to a connection is a plain function call that never waits.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::admitted::{Admitted, Rest};
+use crate::clock;
+use crate::error::SessionError;
+use crate::hub::Hub;
+use crate::inbound::{Inbound, Progress};
+use crate::inbox::{Inbox, Message};
+use crate::peer::{ConnId, Peer};
+use crate::receive::{Received, understand};
+use crate::tally::Totals;
+use crate::timers::{Timer, Timers};
+use crate::tls13::Opener;
+use crate::turn::{READ_SIZE, Turn};
+use crate::tx::SendContext;
+
+const WAKER: Token = Token(usize::MAX);
+const EVENTS: usize = 256;
+
+/// A connection that this worker serves.
+#[derive(Debug)]
+struct Conn {
+    inbound: Inbound,
+    opener: Option<Box<Opener>>,
+    rest: Rest,
+    /// It is in the list of those to be read.
+    is_ready: bool,
+    /// The rest has to be understood even where nothing more is received.
+    has_unread_rest: bool,
+    /// The peer has sent its last byte; it may still be on its way through the socket.
+    ends: bool,
+    /// Its limit is reached; a timer will tell when to go on.
+    is_paused: bool,
+    watches_frame: bool,
+    keep_alive: Duration,
+}
+
+/// What is left to do for a connection after it was read.
+enum Next {
+    /// Nothing, until the socket has something.
+    Wait,
+    /// More may be there.
+    Again,
+    /// It is over.
+    End(Option<SessionError>),
+}
+
+/// The state of a worker, apart from the thread and the poller that drive it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    hub: Arc<Hub>,
+    totals: Arc<Totals>,
+    inbox: Arc<Inbox>,
+    /// `None` where a simulation says what is ready.
+    registry: Option<mio::Registry>,
+    conns: HashMap<ConnId, Conn, ahash::RandomState>,
+    ready: VecDeque<ConnId>,
+    timers: Timers,
+    turn: Turn,
+    stopped: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        totals: Arc<Totals>,
+        inbox: Arc<Inbox>,
+        registry: Option<mio::Registry>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            hub,
+            totals,
+            inbox,
+            registry,
+            conns: HashMap::default(),
+            ready: VecDeque::new(),
+            timers: Timers::default(),
+            turn: Turn::new(now),
+            stopped: false,
+        }
+    }
+
+    fn context(&self) -> SendContext {
+        SendContext { now: self.turn.now, depth: self.hub.lane_depth() }
+    }
+
+    /// The time has come to be `now`.
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.turn.now = now;
+    }
+
+    /// Does what others ask.
+    pub(crate) fn on_messages(&mut self) {
+        for message in self.inbox.take() {
+            match message {
+                Message::Serve(admitted) => self.serve(*admitted),
+                Message::Drain(id) => self.drain(id),
+                Message::Stalled(id) => self.watch_writes(id),
+                Message::Close(id) => self.end(id, Some(&SessionError::Closed)),
+                Message::SetRateLimit(rate) => {
+                    for conn in self.conns.values_mut() {
+                        conn.inbound.set_rate_limit(rate, self.turn.now);
+                    }
+                }
+                Message::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    /// A client has logged in: it is to be reached from now on.
+    fn serve(&mut self, admitted: Admitted) {
+        let now = self.turn.now;
+        let id = admitted.peer.id;
+        let inbound = admitted.inbound(self.hub.tunables().client_rate, now);
+        if let Err(error) = self.poll_for(id, &admitted.peer) {
+            tracing::warn!(conn = %id, %error, "cannot poll a connection");
+            admitted.peer.closed(&mut self.turn.scratch, &mut self.turn.tally);
+            self.inbox.load.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        // What tells the client that it is admitted waits in front of all that others send it
+        // from the moment on in which it is registered.
+        admitted.peer.push(|lanes| lanes.push_encoded(&admitted.server_info));
+        if let Some(surplus) = self.hub.registry.register(&admitted.peer) {
+            tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
+            surplus.close();
+        }
+        if admitted.is_not_ideal {
+            self.hub.metrics.gauges().not_ideal_connections.add(1);
+        }
+        self.conns.insert(
+            id,
+            Conn {
+                inbound,
+                opener: admitted.opener,
+                rest: admitted.rest,
+                is_ready: false,
+                has_unread_rest: true,
+                ends: false,
+                is_paused: false,
+                watches_frame: false,
+                keep_alive: admitted.keep_alive,
+            },
+        );
+        self.timers.set(now + admitted.keep_alive, id, Timer::KeepAlive);
+        self.drain(id);
+        self.on_readable(id, false);
+    }
+
+    fn poll_for(&self, id: ConnId, peer: &Peer) -> io::Result<()> {
+        let (Some(registry), Some(fd)) = (&self.registry, peer.wire().and_then(|wire| wire.poll_fd()))
+        else {
+            return Ok(());
+        };
+        let token = Token(usize::try_from(id.0).expect("64-bit platforms only"));
+        // Edge-triggered, and once for both directions: a send that finds the socket full makes
+        // the kernel report when it is not, whichever thread sent.
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// The socket has something to receive; `ends` says that it is the last.
+    pub(crate) fn on_readable(&mut self, id: ConnId, ends: bool) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.ends |= ends;
+        if !conn.is_ready && !conn.is_paused {
+            conn.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// The socket takes bytes again.
+    pub(crate) fn on_writable(&mut self, id: ConnId) {
+        // A socket that takes bytes is reported with everything else that happens to it.
+        if self.conns.get(&id).is_some_and(|conn| conn.inbound.peer.held() > 0) {
+            self.drain(id);
+        }
+    }
+
+    fn drain(&mut self, id: ConnId) {
+        let context = self.context();
+        if let Some(conn) = self.conns.get(&id) {
+            conn.inbound.peer.drain(context, &mut self.turn.scratch, &mut self.turn.tally);
+        }
+    }
+
+    fn watch_writes(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let tunables = self.hub.tunables();
+        let patience = if conn.inbound.peer.is_mesh_peer() {
+            Some(tunables.mesh_write_timeout)
+        } else {
+            tunables.write_timeout
+        };
+        let Some(patience) = patience else { return };
+        match conn.inbound.peer.write_deadline(patience) {
+            Some(at) if at <= self.turn.now => {
+                self.hub.metrics.gauges().write_timeouts.add(1);
+                self.end(id, Some(&SessionError::WriteTimeout(patience)));
+            }
+            Some(at) => self.timers.set(at, id, Timer::Write),
+            None => {}
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn on_timers(&mut self) {
+        let now = self.turn.now;
+        while let Some((id, timer)) = self.timers.pop(now) {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            match timer {
+                Timer::KeepAlive => {
+                    conn.inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
+                    self.timers.set(now + conn.keep_alive, id, Timer::KeepAlive);
+                    self.drain(id);
+                }
+                Timer::Write => self.watch_writes(id),
+                Timer::Frame => {
+                    conn.watches_frame = false;
+                    match conn.inbound.frame_deadline() {
+                        // A client that is kept waiting cannot finish anything.
+                        Some(at) if at <= now && !conn.is_paused => {
+                            self.end(id, Some(&SessionError::UnfinishedFrame));
+                        }
+                        Some(at) => {
+                            conn.watches_frame = true;
+                            let at = at.max(now + Duration::from_secs(1));
+                            self.timers.set(at, id, Timer::Frame);
+                        }
+                        None => {}
+                    }
+                }
+                Timer::Resume => {
+                    conn.is_paused = false;
+                    conn.has_unread_rest = true;
+                    self.on_readable(id, false);
+                }
+            }
+        }
+    }
+
+    /// Reads each connection that is ready once, and sends on what they sent.
+    pub(crate) fn run_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            if !self.turn.has_room() {
+                self.flush();
+            }
+            // A fault of ours in one connection's code ends that connection alone.
+            let next = catch_unwind(AssertUnwindSafe(|| self.read(id)));
+            match next {
+                Ok(Next::Wait) => {
+                    if let Some(conn) = self.conns.get_mut(&id) {
+                        conn.is_ready = false;
+                    }
+                }
+                Ok(Next::Again) => self.ready.push_back(id),
+                Ok(Next::End(why)) => self.end(id, why.as_ref()),
+                Err(_) => {
+                    self.hub.metrics.gauges().panics.add(1);
+                    self.end(id, Some(&SessionError::Panicked));
+                }
+            }
+        }
+        if !self.turn.is_empty() {
+            self.flush();
+        }
+        self.turn.settle(&self.hub, &self.totals);
+    }
+
+    fn flush(&mut self) {
+        self.turn.flush(&self.hub, &self.totals);
+    }
+
+    fn read(&mut self, id: ConnId) -> Next {
+        let Some(conn) = self.conns.get_mut(&id) else { return Next::Wait };
+        let turn = &mut self.turn;
+        let base = turn.used;
+        let behind_rest = base + conn.rest.len();
+        let end = turn.buf.len().min(behind_rest + READ_SIZE);
+        let peer = Arc::clone(&conn.inbound.peer);
+        let wire = peer.wire().expect("workers serve connections with a wire");
+        let (received, drained) = match wire.recv(&mut turn.buf[behind_rest..end]) {
+            Ok(0) => return Next::End(None),
+            // A short read has emptied the socket; more will be reported, but for its end, which
+            // may have been reported already.
+            Ok(n) => (n, behind_rest + n < end && !conn.ends),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Next::Again,
+            Err(error) => return Next::End(Some(error.into())),
+        };
+        if received == 0 && !conn.has_unread_rest {
+            return Next::Wait;
+        }
+        conn.has_unread_rest = false;
+        turn.buf[base..behind_rest].copy_from_slice(conn.rest.bytes());
+        let end = behind_rest + received;
+        let where_ = (base, conn.rest.plain_len(), end);
+        // From here on the turn may refer to these bytes.
+        turn.used = end;
+        let result = understand(&mut conn.inbound, conn.opener.as_deref_mut(), where_, &self.hub, turn);
+        let Received { rest, progress, closed } = match result {
+            Ok(received) => received,
+            Err(error) => {
+                self.hub.metrics.gauges().protocol_errors.add(1);
+                return Next::End(Some(error));
+            }
+        };
+        conn.rest = rest;
+        if closed {
+            return Next::End(None);
+        }
+        if let Some(at) = conn.inbound.frame_deadline()
+            && !conn.watches_frame
+        {
+            conn.watches_frame = true;
+            self.timers.set(at, id, Timer::Frame);
+        }
+        let context = SendContext { now: turn.now, depth: self.hub.lane_depth() };
+        if conn.inbound.take_has_answers() {
+            peer.drain(context, &mut turn.scratch, &mut turn.tally);
+        }
+        if let Progress::Until(at) = progress {
+            conn.is_paused = true;
+            self.timers.set(at, id, Timer::Resume);
+            return Next::Wait;
+        }
+        if drained { Next::Wait } else { Next::Again }
+    }
+
+    /// A connection is over.
+    fn end(&mut self, id: ConnId, why: Option<&SessionError>) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        let peer = Arc::clone(&conn.inbound.peer);
+        let (packets, bytes) = (conn.inbound.packets_received, conn.inbound.bytes_received);
+        if let (Some(registry), Some(fd)) = (&self.registry, peer.wire().and_then(|wire| wire.poll_fd())) {
+            // The descriptor stays open while anybody refers to the client; it must not be
+            // reported any more. An error says that it is not.
+            let _unknown = registry.deregister(&mut SourceFd(&fd));
+        }
+        // What this turn holds for the client, and from it, is delivered before it leaves.
+        if !self.turn.is_empty() {
+            self.flush();
+        }
+        conn.inbound.leave(&self.hub);
+        peer.closed(&mut self.turn.scratch, &mut self.turn.tally);
+        self.inbox.load.fetch_sub(1, Ordering::Relaxed);
+        let why = why.map_or_else(String::new, ToString::to_string);
+        tracing::debug!(conn = %id, client = ?peer.key, packets, bytes, why, "client left");
+    }
+
+    /// How long the worker may wait for its sockets.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn end_all(&mut self) {
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.end(id, Some(&SessionError::Closed));
+        }
+        self.turn.settle(&self.hub, &self.totals);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn conns(&self) -> usize {
+        self.conns.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+}
+
+/// A worker's poller, and how to reach the worker.
+pub(crate) struct Driver {
+    poll: Poll,
+    pub(crate) inbox: Arc<Inbox>,
+}
+
+impl Driver {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let inbox = Arc::new(Inbox::new(move || {
+            // It fails only where the poller has gone, and nobody is left to be woken.
+            let _gone = waker.wake();
+        }));
+        Ok(Self { poll, inbox })
+    }
+
+    /// Serves connections until it is told to stop.
+    pub(crate) fn run(mut self, hub: Arc<Hub>, totals: Arc<Totals>) -> io::Result<()> {
+        let registry = self.poll.registry().try_clone()?;
+        let inbox = Arc::clone(&self.inbox);
+        let mut worker = Worker::new(hub, totals, inbox, Some(registry), clock::now());
+        let mut events = Events::with_capacity(EVENTS);
+        let mut now = clock::now();
+        while !worker.stopped {
+            match self.poll.poll(&mut events, worker.patience(now)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            now = clock::now();
+            worker.set_now(now);
+            let mut asked = false;
+            for event in &events {
+                if event.token() == WAKER {
+                    asked = true;
+                    continue;
+                }
+                let id = ConnId(event.token().0 as u64);
+                if event.is_writable() {
+                    worker.on_writable(id);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    worker.on_readable(id, event.is_read_closed() || event.is_error());
+                }
+            }
+            if asked {
+                worker.on_messages();
+            }
+            worker.on_timers();
+            worker.run_ready();
+        }
+        worker.end_all();
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! The table itself. Flags and their defaults are those of `cmd/derper/derper.go`; a setting
+//! without a flag, and the long flags `--config` and `--state-dir` and so on, are our own.
+
+use super::{Alias, Group, Kind, Setting};
+
+/// An alias whose value means the same.
+const fn same(name: &'static str) -> Alias {
+    Alias {
+        name,
+        read: str::to_owned,
+    }
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident = $setting:expr;)*) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`: see its help text.")]
+            pub static $name: Setting = $setting;
+        )*
+        /// All settings, in the order of the help text.
+        pub static ALL: &[&Setting] = &[$(&$name),*];
+    };
+}
+
+settings! {
+    // General
+    CONFIG = Setting::new("config", Kind::Path, "",
+        "Read the rest from this TOML file; flags and variables override it. Not to be confused \
+         with -c, which is the reference's name for the key file.")
+        .flag(Group::General, "config", "FILE").env("DERPER_CONFIG", &[]).not_in_file();
+    VERSION = Setting::new("version", Kind::Switch, "false", "Print the version and exit.")
+        .flag(Group::General, "version", "BOOL").not_in_file();
+    DEV = Setting::new("dev", Kind::Switch, "false",
+        "Serve plain HTTP on :3340 with a key that is thrown away, and take the mesh key from \
+         TAILSCALE_DERPER_MESH_KEY: for development.")
+        .flag(Group::General, "dev", "BOOL").not_in_file();
+    STATE_DIR = Setting::new("state_dir", Kind::Path, "",
+        "Where keys and self-made certificates are kept when nothing else is said. Default: \
+         $STATE_DIRECTORY, else /var/lib/derper for root, else $XDG_STATE_HOME/derper or \
+         ~/.local/state/derper.")
+        .flag(Group::General, "state-dir", "DIR").env("DERPER_STATE_DIR", &[]);
+
+    // Listening
+    ADDRESS = Setting::new("listen.address", Kind::Text, ":443",
+        "Where to listen: :port, ip:port or [ip6]:port. Without a configuration file TLS is \
+         served on port 443 or with -certmode manual, and plain HTTP otherwise.")
+        .flag(Group::Listening, "a", "ADDR")
+        .env("DERP_ADDR", &[
+            same("DERPER_ADDR"),
+            Alias { name: "DERP_PORT_HTTPS", read: |port| format!(":{port}") },
+        ]);
+    HTTP_PORT = Setting::new("listen.http_port", Kind::Int, "80",
+        "The port beside TLS for captive portal checks and redirects, on the address of -a; -1 \
+         for none.")
+        .flag(Group::Listening, "http-port", "PORT")
+        .env("DERP_HTTP_PORT", &[same("DERP_PORT_HTTP"), same("DERPER_HTTP_PORT")]);
+    DERP = Setting::new("listen.derp", Kind::Switch, "true",
+        "Run the relay. Without it STUN, bootstrap DNS and probes still work.")
+        .flag(Group::Listening, "derp", "BOOL").env("DERP_DERP", &[same("DERP_DERP_ENABLE")]);
+    STUN = Setting::new("stun.enabled", Kind::Switch, "true", "Run the STUN server.")
+        .flag(Group::Listening, "stun", "BOOL")
+        .env("DERP_STUN", &[same("DERP_STUN_ENABLE"), same("DERP_ENABLE_STUN"), same("DERPER_STUN")]);
+    STUN_PORT = Setting::new("stun.port", Kind::Int, "3478",
+        "The UDP port of STUN, on the address of -a.")
+        .flag(Group::Listening, "stun-port", "PORT")
+        .env("DERP_STUN_PORT", &[same("DERP_PORT_STUN"), same("DERPER_STUN_PORT")]);
+    TCP_KEEPALIVE = Setting::new("tcp.keepalive", Kind::Duration, "10m0s",
+        "TCP keepalive: how long a connection may be idle before it is probed.")
+        .flag(Group::Listening, "tcp-keepalive-time", "DURATION")
+        .env("DERP_TCP_KEEPALIVE_TIME", &[]);
+    TCP_USER_TIMEOUT = Setting::new("tcp.user_timeout", Kind::Duration, "15s",
+        "How long sent bytes may stay unacknowledged before the connection is dead \
+         (TCP_USER_TIMEOUT); 0 for the system's own.")
+        .flag(Group::Listening, "tcp-user-timeout", "DURATION").env("DERP_TCP_USER_TIMEOUT", &[]);
+    TCP_WRITE_TIMEOUT = Setting::new("tcp.write_timeout", Kind::Duration, "2s",
+        "How long a write to a client may take before the client is dropped; 0 for no limit.")
+        .flag(Group::Listening, "tcp-write-timeout", "DURATION")
+        .env("DERP_TCP_WRITE_TIMEOUT", &[]);
+
+    // Identity and certificates
+    HOSTNAME = Setting::new("hostname", Kind::Text, "derp.tailscale.com",
+        "The name, or with -certmode manual the address, that clients reach the relay by.")
+        .flag(Group::Identity, "hostname", "NAME")
+        .env("DERP_HOSTNAME", &[
+            same("DERP_DOMAIN"),
+            same("DERP_HOST"),
+            same("DERPER_DOMAIN"),
+            same("TAILSCALE_DERP_HOSTNAME"),
+        ]);
+    KEY_FILE = Setting::new("key_file", Kind::Path, "",
+        "The file with the relay's private key, made if it is missing. Default without a \
+         configuration file: /var/lib/derper/derper.key, for root only; with one: derper.key in \
+         the state directory.")
+        .flag(Group::Identity, "c", "FILE")
+        .env("DERP_CONFIG", &[
+            same("DERP_CONFIG_FILE"),
+            same("DERP_CONFIG_PATH"),
+            Alias {
+                name: "DERP_STATE_DIR",
+                read: |dir| format!("{}/derper.key", dir.trim_end_matches('/')),
+            },
+        ]);
+    TLS_MODE = Setting::new("tls.mode", Kind::Text, "letsencrypt",
+        "Where certificates come from: letsencrypt, manual (files in -certdir) or gcp. In the \
+         configuration file: manual, self-signed, off or acme.")
+        .flag(Group::Identity, "certmode", "MODE")
+        .env("DERP_CERT_MODE", &[
+            Alias { name: "DERP_CERTMODE", read: cert_mode },
+            Alias { name: "TAILSCALE_DERP_CERTMODE", read: cert_mode },
+        ]);
+    CERT_DIR = Setting::new("tls.cert_dir", Kind::Path, "",
+        "The directory of certificates: NAME.crt and NAME.key in manual mode. Default: \
+         tailscale/derper-certs in $XDG_CACHE_HOME or ~/.cache.")
+        .flag(Group::Identity, "certdir", "DIR")
+        .env("DERP_CERT_DIR", &[same("DERP_CERTDIR"), same("DERP_CERTS"), same("DERPER_CERT_DIR")]);
+    TLS_CERT = Setting::new("tls.cert", Kind::Path, "",
+        "The certificate chain (PEM) for manual mode, wherever it is; with tls.key, instead of \
+         tls.cert_dir.");
+    TLS_KEY = Setting::new("tls.key", Kind::Path, "",
+        "The private key (PEM) for tls.cert.");
+    ACME_EMAIL = Setting::new("acme_email", Kind::Text, "",
+        "Contact for the certificate authority.")
+        .flag(Group::Identity, "acme-email", "ADDRESS").env("DERP_ACME_EMAIL", &[])
+        .not_in_file();
+    ACME_EAB_KID = Setting::new("acme_eab_kid", Kind::Text, "",
+        "Key id of External Account Binding.")
+        .flag(Group::Identity, "acme-eab-kid", "ID")
+        .env("DERP_ACME_EAB_KID", &[same("DERP_ACME_EABKID")])
+        .not_in_file();
+    ACME_EAB_KEY = Setting::new("acme_eab_key", Kind::Text, "",
+        "HMAC key of External Account Binding, base64.")
+        .flag(Group::Identity, "acme-eab-key", "BASE64")
+        .env("DERP_ACME_EAB_KEY", &[same("DERP_ACME_EABKEY")])
+        .not_in_file()
+        .secret();
+    ACME_IP_CERTS = Setting::new("acme_ip_certs", Kind::Switch, "false",
+        "Order certificates for the machine's own addresses. Not in this version.")
+        .flag(Group::Identity, "acme-ip-certs", "BOOL").env("DERP_ACME_IP_CERTS", &[])
+        .not_in_file();
+
+    // Admission
+    ALLOWLIST = Setting::new("verify.allowlist", Kind::Path, "",
+        "Admit only the clients whose keys (nodekey:…, one a line) are in this file.")
+        .flag(Group::Admission, "allowlist", "FILE").env("DERPER_ALLOWLIST", &[]);
+    VERIFY_CLIENTS = Setting::new("verify_clients", Kind::Switch, "false",
+        "Admit only clients that the local tailscaled knows. Not in this version.")
+        .flag(Group::Admission, "verify-clients", "BOOL")
+        .env("DERP_VERIFY_CLIENTS", &[
+            same("DERPER_VERIFY_CLIENTS"),
+            same("TAILSCALE_DERP_VERIFY_CLIENTS"),
+        ])
+        .not_in_file();
+    SOCKET = Setting::new("socket", Kind::Path, "",
+        "The socket of the tailscaled that -verify-clients asks.")
+        .flag(Group::Admission, "socket", "PATH").env("DERP_SOCKET", &[]).not_in_file();
+    VERIFY_CLIENT_URL = Setting::new("verify_client_url", Kind::Text, "",
+        "Admit only clients that this admission controller allows. Not in this version.")
+        .flag(Group::Admission, "verify-client-url", "URL")
+        .env("DERP_VERIFY_CLIENT_URL", &[same("DERPER_VERIFY_CLIENT_URL")])
+        .not_in_file();
+    VERIFY_CLIENT_URL_FAIL_OPEN = Setting::new("verify_client_url_fail_open", Kind::Switch, "true",
+        "Admit clients while the admission controller is unreachable.")
+        .flag(Group::Admission, "verify-client-url-fail-open", "BOOL")
+        .env("DERP_VERIFY_CLIENT_URL_FAIL_OPEN", &[])
+        .not_in_file();
+
+    // Limits
+    ACCEPT_LIMIT = Setting::new("limits.accepts_per_second", Kind::Float, "+Inf",
+        "New connections a second; what is over it is closed at once.")
+        .flag(Group::Limits, "accept-connection-limit", "RATE")
+        .env("DERP_ACCEPT_CONNECTION_LIMIT", &[]);
+    ACCEPT_BURST = Setting::new("limits.accept_burst", Kind::Int, "9223372036854775807",
+        "New connections at once, above -accept-connection-limit.")
+        .flag(Group::Limits, "accept-connection-burst", "COUNT")
+        .env("DERP_ACCEPT_CONNECTION_BURST", &[]);
+    RATE_CONFIG = Setting::new("rate_config", Kind::Path, "",
+        "A JSON file with PerClientRateLimitBytesPerSec and PerClientRateBurstBytes, read again \
+         on SIGHUP.")
+        .flag(Group::Limits, "rate-config", "FILE").env("DERP_RATE_CONFIG", &[]).not_in_file();
+    CLIENT_RATE = Setting::new("limits.client_bytes_per_second", Kind::Size, "",
+        "What one client may send a second; unlimited where it is not set. A client over it is \
+         slowed down, nothing is dropped.");
+    CLIENT_BURST = Setting::new("limits.client_burst_bytes", Kind::Size, "",
+        "What one client may send at once, above limits.client_bytes_per_second; at least 65568.");
+
+    // Pages
+    HOME = Setting::new("http.home", Kind::Text, "",
+        "What / answers: empty for a page that says what this is, blank for nothing, or an http \
+         or https URL to redirect to.")
+        .flag(Group::Pages, "home", "blank|URL").env("DERP_HOME", &[same("DERP_HOME_PAGE")]);
+    UNKNOWN_PATHS = Setting::new("http.unknown_paths", Kind::Text, "home",
+        "What paths answer that lead nowhere: home for the home page, as the reference does, or \
+         404.");
+    BOOTSTRAP_DNS = Setting::new("bootstrap_dns.names", Kind::List, "",
+        "Names whose addresses /bootstrap-dns publishes.")
+        .flag(Group::Pages, "bootstrap-dns-names", "NAMES")
+        .env("DERP_BOOTSTRAP_DNS_NAMES", &[]);
+    UNPUBLISHED_DNS = Setting::new("unpublished_bootstrap_dns_names", Kind::List, "",
+        "Names that /bootstrap-dns answers only when asked. Not in this version.")
+        .flag(Group::Pages, "unpublished-bootstrap-dns-names", "NAMES")
+        .env("DERP_UNPUBLISHED_BOOTSTRAP_DNS_NAMES", &[])
+        .not_in_file();
+    ACE = Setting::new("ace", Kind::Switch, "false",
+        "Proxy CONNECT requests to Tailscale's control servers. Not in this version.")
+        .flag(Group::Pages, "ace", "BOOL").env("DERP_ACE", &[same("DERP_ACE_ENABLE")])
+        .not_in_file();
+    DEBUG_IP = Setting::new("debug.allowed_ip", Kind::Text, "",
+        "One more address that may see /debug/, besides this machine and the tailnet.")
+        .env("TS_ALLOW_DEBUG_IP", &[]);
+    DEBUG_CIDRS = Setting::new("debug.trusted", Kind::List, "",
+        "Networks that may see /debug/.")
+        .env("TS_DEBUG_TRUSTED_CIDRS", &[]);
+    DEBUG_KEY = Setting::new("debug.key_file", Kind::Path, "",
+        "A file whose content, given as ?debugkey=, opens /debug/ from anywhere.")
+        .env("TS_DEBUG_KEY_PATH", &[]);
+
+    // Mesh
+    MESH_PSK_FILE = Setting::new("mesh.key_file", Kind::Path, "",
+        "The file with the key that the relays of the region share, 64 hexadecimal digits. \
+         Default without a configuration file: /home/derp/keys/derp-mesh.key or \
+         ~/keys/derp-mesh.key, where one exists.")
+        .flag(Group::Mesh, "mesh-psk-file", "FILE").env("DERP_MESH_PSK_FILE", &[]);
+    MESH_WITH = Setting::new("mesh_with", Kind::List, "",
+        "The region's other relays. Not in this version.")
+        .flag(Group::Mesh, "mesh-with", "HOSTS").env("DERP_MESH_WITH", &[]).not_in_file();
+    MESH_KEY_TEXT = Setting::new("mesh_key", Kind::Text, "",
+        "The mesh key itself, for -dev.")
+        .env("TAILSCALE_DERPER_MESH_KEY", &[]).not_in_file().secret();
+    SECRETS_URL = Setting::new("secrets_url", Kind::Text, "",
+        "Fetch the mesh key from a setec server. Not in this version.")
+        .flag(Group::Mesh, "secrets-url", "URL").env("DERP_SECRETS_URL", &[]).not_in_file();
+    SECRETS_PATH_PREFIX = Setting::new("secrets_path_prefix", Kind::Text, "prod/derp",
+        "Where the setec server keeps it.")
+        .flag(Group::Mesh, "secrets-path-prefix", "PREFIX")
+        .env("DERP_SECRETS_PATH_PREFIX", &[])
+        .not_in_file();
+    SECRETS_CACHE_DIR = Setting::new("secrets_cache_dir", Kind::Path, "",
+        "Where to keep a copy of it.")
+        .flag(Group::Mesh, "secrets-cache-dir", "DIR")
+        .env("DERP_SECRETS_CACHE_DIR", &[])
+        .not_in_file();
+
+    // Logs
+    LOG_FORMAT = Setting::new("log.format", Kind::Text, "text", "How log lines look: text or json.")
+        .flag(Group::Logs, "log-format", "FORMAT").env("DERPER_LOG_FORMAT", &[]);
+    LOG_FILTER = Setting::new("log.level", Kind::Text, "info",
+        "What is logged: error, warn, info, debug or trace, or levels by module such as \
+         info,derp_server=debug.")
+        .flag(Group::Logs, "log-level", "LEVEL").env("DERPER_LOG_LEVEL", &[]);
+}
+
+/// The value of another image's variable for `-certmode`. A tool that fetches certificates by
+/// itself leaves files behind: to the relay that is manual mode.
+fn cert_mode(mode: &str) -> String {
+    match mode {
+        "acme.sh" => "manual".to_owned(),
+        mode => mode.to_owned(),
+    }
+}
