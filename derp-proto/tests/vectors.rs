@@ -49,6 +49,18 @@ fn random_bytes_become_the_keys_that_the_reference_makes_of_them() {
     }
 }
 
+/// The clamping of `types/key/util.go`, on bytes that show each of its bits.
+#[test]
+fn a_new_private_key_is_clamped() {
+    let clamped = |random| *NodePrivate::from_random(random).expose_secret_bytes();
+    let mut ones = [0xff; 32];
+    (ones[0], ones[31]) = (0xf8, 0x7f);
+    assert_eq!(clamped([0xff; 32]), ones);
+    let mut zeros = [0; 32];
+    zeros[31] = 0x40;
+    assert_eq!(clamped([0; 32]), zeros);
+}
+
 #[test]
 fn sample_keys_of_the_reference_read_and_write_alike() {
     let private = "privkey:40ab1b58e9076c7a4d9d07291f5edf9d1aa017eb949624ba683317f48a640369";

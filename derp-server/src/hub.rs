@@ -1,6 +1,6 @@
 //! What all connections of a server share.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::agreement;
@@ -28,6 +28,7 @@ pub(crate) struct Hub {
     tunables: RwLock<Arc<Tunables>>,
     lane_depth: AtomicUsize,
     next_conn: AtomicU64,
+    stopping: AtomicBool,
     /// Empty where there are no workers; then tasks serve all connections.
     workers: OnceLock<Vec<Arc<Inbox>>>,
 }
@@ -54,6 +55,7 @@ impl Hub {
             lane_depth: AtomicUsize::new(tunables.lane_depth),
             tunables: RwLock::new(Arc::new(tunables)),
             next_conn: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
             workers: OnceLock::new(),
         }
     }
@@ -64,6 +66,15 @@ impl Hub {
 
     pub(crate) fn next_conn(&self) -> ConnId {
         ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Nobody else is to be let in.
+    pub(crate) fn stop_admitting(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     pub(crate) fn lane_depth(&self) -> usize {

@@ -4,10 +4,16 @@
 //! [`sources`], by the table in [`settings`]; [`config`] judges it.
 
 pub mod args;
+pub mod bootstrap_dns;
+pub mod config;
+pub mod derpmap_hint;
 pub mod env;
 pub mod file;
+pub mod gather;
 pub mod host;
 pub mod problem;
+pub mod quickstart;
+pub mod rate_config;
 pub mod settings;
 pub mod sources;
 pub mod tls;

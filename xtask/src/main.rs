@@ -1,3 +1,46 @@
-//! (being written)
+//! Chores that are more than one cargo command: `cargo xtask --help`.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores report to whoever runs them")]
+
+mod ci;
+mod interop;
+mod peers;
+mod relay;
+mod shell;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the derpkit repository")]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that has to pass before a change lands, each step with its time.
+    Ci(ci::Options),
+    /// Checks what the compiler does not: who may depend on whom, and what each file must have.
+    Tidy,
+    /// Runs Go's clients and ours against Go's relay and ours. Needs Go; installs the rest.
+    Interop(interop::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().chore {
+        Chore::Ci(options) => ci::run(&options),
+        Chore::Tidy => tidy::run(),
+        Chore::Interop(options) => interop::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

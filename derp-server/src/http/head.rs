@@ -11,6 +11,7 @@ use derp_proto::http::{
     DERP_PATH, FAST_START_HEADER, IDEAL_NODE_HEADER, UPGRADE_DERP, UPGRADE_WEBSOCKET,
     WEBSOCKET_PROTOCOL,
 };
+use http::header::{ALLOW, HeaderName, SEC_WEBSOCKET_VERSION};
 use http::StatusCode;
 use thiserror::Error;
 
@@ -119,6 +120,15 @@ impl HeadError {
             | Self::WebSocketKey => StatusCode::BAD_REQUEST,
         }
     }
+
+    /// The header by which the response says what would be understood.
+    pub(crate) fn hint(self) -> Option<(HeaderName, &'static str)> {
+        match self {
+            Self::UpgradeMethod => Some((ALLOW, "GET")),
+            Self::WebSocketVersion => Some((SEC_WEBSOCKET_VERSION, "13")),
+            _ => None,
+        }
+    }
 }
 
 /// Reads the request head at the front of `buf`; `None` asks for more bytes.
@@ -162,20 +172,27 @@ pub(crate) fn read_head(buf: &[u8]) -> Result<Option<Head>, HeadError> {
 /// # Errors
 /// As [`read_head`] for what hyper leaves to the application.
 pub(crate) fn route<B>(request: &http::Request<B>) -> Result<Route, HeadError> {
-    if request.uri().path() != DERP_PATH {
-        return Ok(Route::Other);
+    if request.uri().path() == DERP_PATH {
+        return route_at_any_path(request);
     }
-    route_at_any_path(request)
+    fields_of(request).map(|_| Route::Other)
 }
 
-/// [`route`] for somebody's own choice of path.
+/// [`route`], for somebody who has chosen the path.
 ///
 /// # Errors
 /// As [`route`].
 pub(crate) fn route_at_any_path<B>(request: &http::Request<B>) -> Result<Route, HeadError> {
-    let is_http11 = request.version() == http::Version::HTTP_11;
-    let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    Fields::collect(fields, is_http11)?.route(request.method().as_str(), is_http11)
+    fields_of(request)?.route(request.method().as_str(), is_http11(request))
+}
+
+fn fields_of<B>(request: &http::Request<B>) -> Result<Fields<'_>, HeadError> {
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    Fields::collect(headers, is_http11(request))
+}
+
+fn is_http11<B>(request: &http::Request<B>) -> bool {
+    request.version() == http::Version::HTTP_11
 }
 
 /// The headers that decide something.

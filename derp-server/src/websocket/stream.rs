@@ -42,7 +42,7 @@ pub(crate) struct WsStream<IO> {
     phase: Phase,
     /// Runs from the first close frame on.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Somebody who waits to write, while reading keeps the socket's only place for a waker.
+    /// Whoever waits for the socket to take a message.
     writer: Option<Waker>,
 }
 
@@ -198,15 +198,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> WsStream<IO> {
         cx: &mut Context<'_>,
         mut sink: impl Sink,
     ) -> Poll<io::Result<bool>> {
-        if self.unread_at < self.unread.len() {
+        if !self.unread.is_empty() {
             let mut unread = std::mem::take(&mut self.unread);
-            let consumed = self.receive(&mut unread[self.unread_at..], sink.by_ref());
-            self.unread = unread;
+            let before = self.phase;
+            let consumed = self.receive(&mut unread[self.unread_at..], &mut sink);
             self.unread_at += consumed;
-            if consumed > 0 || self.phase != Phase::Open {
-                self.forget_read();
+            if self.unread_at < unread.len() {
+                self.unread = unread;
+            } else {
+                self.unread_at = 0;
+            }
+            if consumed > 0 || self.phase != before {
                 return Poll::Ready(Ok(true));
             }
+            // What is left is the beginning of a header or of a control frame. It may have to
+            // wait for long, so that it keeps no more memory than it needs.
+            self.unread = self.unread.split_off(self.unread_at);
+            self.unread_at = 0;
         }
         let mut chunk = [MaybeUninit::uninit(); READ_CHUNK];
         let mut chunk = ReadBuf::uninit(&mut chunk);
@@ -219,18 +227,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> WsStream<IO> {
             let consumed = self.receive(received, sink);
             self.unread = received[consumed..].to_vec();
         } else {
-            // The beginning of a header or of a control frame waits for these bytes.
             self.unread.extend_from_slice(received);
         }
         Poll::Ready(Ok(true))
-    }
-
-    /// Gives the memory of what was decoded back.
-    fn forget_read(&mut self) {
-        if self.unread_at == self.unread.len() {
-            self.unread = Vec::new();
-            self.unread_at = 0;
-        }
     }
 
     fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -250,9 +249,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> WsStream<IO> {
         self.outbox.seal();
         self.queue_pong();
         let sent = self.outbox.poll_drain(&mut self.io, cx);
-        if sent.is_pending() {
-            self.writer = Some(cx.waker().clone());
-        }
+        self.writer = sent.is_pending().then(|| cx.waker().clone());
         sent
     }
 }
@@ -281,8 +278,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WsStream<IO> {
             }
             if this.phase == Phase::Open {
                 this.queue_pong();
-                // Whether the pong leaves now or later, reading goes on.
-                if let Poll::Ready(Err(error)) = this.poll_send_control(cx) {
+                // Whether the pong leaves now or later, reading goes on. A writer that waits for
+                // the socket sends the pong as well, and must not lose its place there.
+                if this.writer.is_none()
+                    && let Poll::Ready(Err(error)) = this.poll_send_control(cx)
+                {
                     return Poll::Ready(Err(error));
                 }
                 if buf.filled().len() > before || buf.remaining() == 0 {
@@ -348,9 +348,6 @@ trait Sink {
     fn room(&self) -> usize;
     /// Takes no more than there is room for.
     fn take(&mut self, payload: &[u8]);
-    fn by_ref(&mut self) -> &mut Self {
-        self
-    }
 }
 
 impl Sink for ReadBuf<'_> {

@@ -180,8 +180,35 @@ settings! {
     CLIENT_RATE = Setting::new("limits.client_bytes_per_second", Kind::Size, "",
         "What one client may send a second; unlimited where it is not set. A client over it is \
          slowed down, nothing is dropped.");
-    CLIENT_BURST = Setting::new("limits.client_burst_bytes", Kind::Size, "",
+    CLIENT_BURST = Setting::new("limits.client_burst_bytes", Kind::Size, "65568",
         "What one client may send at once, above limits.client_bytes_per_second; at least 65568.");
+    LANE_PACKETS = Setting::new("limits.queued_packets_per_client", Kind::Int, "32",
+        "How many packets of each kind wait for a client whose connection takes none.")
+        .env("TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH", &[]);
+    QUEUE_BYTES = Setting::new("limits.queued_bytes", Kind::Size, "",
+        "How many bytes wait for all clients together; the largest queues are cut first. Default: \
+         a quarter of the memory that this process may use, where that is limited, else 512MiB.");
+    LOGINS_PENDING = Setting::new("limits.pending_logins", Kind::Int, "4096",
+        "How many connections may be on their way to a login.");
+    MAX_CLIENTS = Setting::new("limits.clients", Kind::Int, "0",
+        "How many clients there may be; 0 for no limit.");
+    CLIENT_INFO_BYTES = Setting::new("limits.client_info_bytes", Kind::Size, "16KiB",
+        "The longest information that a client may send of itself.");
+    LOGIN_TIMEOUT = Setting::new("timeouts.login", Kind::Duration, "15s",
+        "From a connection's first byte to its login, for all steps together.");
+    TLS_TIMEOUT = Setting::new("timeouts.tls", Kind::Duration, "10s", "For the TLS handshake.");
+    HEAD_TIMEOUT = Setting::new("timeouts.http_head", Kind::Duration, "10s",
+        "For an HTTP request's head.");
+    CLIENT_INFO_TIMEOUT = Setting::new("timeouts.client_info", Kind::Duration, "10s",
+        "From the relay's greeting to the client's answer.");
+    VERIFY_TIMEOUT = Setting::new("timeouts.verify", Kind::Duration, "5s",
+        "For finding out whether a client is admitted.");
+    MESH_WRITE_TIMEOUT = Setting::new("timeouts.mesh_write", Kind::Duration, "30s",
+        "How long a write to another relay of the region may take.");
+    KEEP_ALIVE = Setting::new("timeouts.keep_alive", Kind::Duration, "1m0s",
+        "How often each client hears that the relay is there; clients give up after 2m0s.");
+    KEEP_ALIVE_JITTER = Setting::new("timeouts.keep_alive_jitter", Kind::Duration, "5s",
+        "At most so much is added to it, so that clients do not hear of it all at once.");
 
     // Pages
     HOME = Setting::new("http.home", Kind::Text, "",
@@ -247,6 +274,9 @@ settings! {
         "What is logged: error, warn, info, debug or trace, or levels by module such as \
          info,derp_server=debug.")
         .flag(Group::Logs, "log-level", "LEVEL").env("DERPER_LOG_LEVEL", &[]);
+    DEBUG_LOGS = Setting::new("log.frames", Kind::Switch, "false",
+        "Log every frame of every client: for development.")
+        .env("DERP_DEBUG_LOGS", &[]);
 }
 
 /// The value of another image's variable for `-certmode`. A tool that fetches certificates by

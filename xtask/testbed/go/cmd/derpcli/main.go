@@ -82,7 +82,7 @@ func run() error {
 	}
 	out.Line(event{Event: "key", Public: priv.Public().String()})
 	if *webSocket {
-		if err := relay.UseWebSockets(true); err != nil {
+		if err := relay.UseWebSockets(context.Background(), true); err != nil {
 			return err
 		}
 	}

@@ -118,7 +118,6 @@ func (t *testbed) askSTUN() error {
 // map with that relay only.
 func (t *testbed) startControl(ctx context.Context) error {
 	node := t.target.Node(stunPort)
-	node.STUNTestIP = ""
 	node.CanPort80 = true
 	region := t.target.Region(0)
 	region.Nodes[0] = node

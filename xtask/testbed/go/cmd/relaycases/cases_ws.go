@@ -14,8 +14,8 @@ import (
 
 // overWebSocket runs f while Go's clients connect with WebSocket.
 func (r *run) overWebSocket(f func()) {
-	r.must("WebSocket", r.relay.UseWebSockets(true))
-	defer func() { r.must("WebSocket", r.relay.UseWebSockets(false)) }()
+	r.must("WebSocket", r.relay.UseWebSockets(r.ctx, true))
+	defer func() { r.must("WebSocket", r.relay.UseWebSockets(r.ctx, false)) }()
 	f()
 }
 

@@ -30,6 +30,8 @@ type report struct {
 	UpSeconds float64 `json:"up_seconds"`
 
 	WebSocket bool `json:"web_socket"`
+	// WebSocketAccepts is how many the relay counted; with -no-varz it is 0.
+	WebSocketAccepts int64 `json:"web_socket_accepts"`
 	// RelayCode and CurAddr are what the sending node's status says about the
 	// other; a direct path would have an address and no relay.
 	RelayCode string `json:"relay_code"`

@@ -19,6 +19,8 @@ import (
 	"tailscale.com/types/key"
 )
 
+var nodeNames = []string{"a", "b"}
+
 // tailnet is a control server and two nodes.
 type tailnet struct {
 	dir   string
@@ -34,7 +36,7 @@ type node struct {
 }
 
 // startTailnet brings up both nodes and waits until each has the relay as its
-// home and a connection to it.
+// home, is connected to it, and knows the other.
 func startTailnet(ctx context.Context, region *tailcfg.DERPRegion, verbose bool) (_ *tailnet, err error) {
 	dir, err := os.MkdirTemp("", "derpkit-tailnet-")
 	if err != nil {
@@ -51,7 +53,7 @@ func startTailnet(ctx context.Context, region *tailcfg.DERPRegion, verbose bool)
 	}
 	logf := out.Logf(verbose)
 	url := controlplane.Serve(t.ln, controlplane.Map(region), logf)
-	for _, name := range []string{"a", "b"} {
+	for _, name := range nodeNames {
 		n := &node{Server: &tsnet.Server{
 			Dir: filepath.Join(dir, name), ControlURL: url, Hostname: name,
 			Store: new(mem.Store), Ephemeral: true, Logf: logf, UserLogf: logf,
@@ -68,7 +70,37 @@ func startTailnet(ctx context.Context, region *tailcfg.DERPRegion, verbose bool)
 			return nil, err
 		}
 	}
+	for i, n := range t.nodes {
+		if err := n.awaitPeer(ctx, t.nodes[1-i], region.RegionCode); err != nil {
+			return nil, err
+		}
+	}
 	return t, nil
+}
+
+// awaitPeer waits until the node was told of the other and of its home relay.
+// What a stranger sends is dropped without a word.
+func (n *node) awaitPeer(ctx context.Context, other *node, code string) error {
+	lc, err := n.LocalClient()
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st, err := lc.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if p := st.Peer[other.key]; p != nil && p.Relay == code && p.InNetworkMap && p.InMagicSock {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("node %s does not know node %s: %w", n.Hostname, other.Hostname, ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 // awaitHome waits for the node's first frame from its home relay. Until then

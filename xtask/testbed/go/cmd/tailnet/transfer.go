@@ -22,12 +22,19 @@ func run(ctx context.Context, o *options, r *report) error {
 		return err
 	}
 	if o.ws {
-		if err := o.relay.UseWebSockets(true); err != nil {
+		if err := o.relay.UseWebSockets(ctx, true); err != nil {
 			return err
 		}
 	}
 	if o.relay.PlainTCP {
 		return errors.New("nodes speak TLS to every relay in a DERP map; -plain cannot work")
+	}
+	var before varz.Counters
+	if !o.noVarz {
+		var err error
+		if before, err = counters(ctx, o); err != nil {
+			return err
+		}
 	}
 	start := time.Now()
 	t, err := startTailnet(ctx, o.relay.Region(o.stunPort), o.verbose)
@@ -43,12 +50,6 @@ func run(ctx context.Context, o *options, r *report) error {
 		return errors.New("the netcheck got no STUN answer")
 	}
 
-	var before varz.Flow
-	if !o.noVarz {
-		if before, err = flow(ctx, o); err != nil {
-			return err
-		}
-	}
 	if err := ping(ctx, a, b, r); err != nil {
 		return err
 	}
@@ -164,28 +165,32 @@ func provePath(ctx context.Context, a, b *node, r *report) error {
 	return nil
 }
 
-func flow(ctx context.Context, o *options) (varz.Flow, error) {
+func counters(ctx context.Context, o *options) (varz.Counters, error) {
 	c, err := varz.Fetch(ctx, o.relay.HTTPClient(), o.relay.BaseURL())
 	if err != nil {
-		return varz.Flow{}, fmt.Errorf("the relay's counters: %w", err)
+		return nil, fmt.Errorf("the relay's counters: %w", err)
 	}
-	return c.Flow(), nil
+	return c, nil
 }
 
 // proveFlow wants the relay to have carried at least what was transferred, and
 // to account for every packet.
-func proveFlow(ctx context.Context, o *options, before varz.Flow, r *report) error {
+func proveFlow(ctx context.Context, o *options, before varz.Counters, r *report) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		now, err := flow(ctx, o)
+		now, err := counters(ctx, o)
 		if err != nil {
 			return err
 		}
-		f := now.Since(before)
+		f := now.Flow().Since(before.Flow())
 		r.Flow = &f
 		if f.BytesReceived < r.Bytes || f.BytesSent < r.Bytes {
 			return fmt.Errorf("the relay counted %d bytes in and %d out for a transfer of %d", f.BytesReceived, f.BytesSent, r.Bytes)
+		}
+		r.WebSocketAccepts = int64(now.Sum("derp_websocket_accepts") - before.Sum("derp_websocket_accepts"))
+		if o.ws && r.WebSocketAccepts < int64(len(nodeNames)) {
+			return fmt.Errorf("the relay accepted %d WebSockets from %d nodes", r.WebSocketAccepts, len(nodeNames))
 		}
 		if f.Lost() == 0 {
 			return nil

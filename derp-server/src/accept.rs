@@ -1,0 +1,471 @@
+//! One connection from its first byte to a client's session: TLS, request, login, hand-over.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use derp_verify::{ConnMeta, TlsVersion};
+use rustls::{ProtocolVersion, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::admitted::{Admitted, Rest};
+use crate::error::AcceptError;
+use crate::http::{self, Pages, Route, Upgrade};
+use crate::hub::Hub;
+use crate::inbox::Message;
+use crate::login::{LoggedIn, fill_random, log_in, read_more, within};
+use crate::peer::{Identity, Owner, Peer};
+use crate::records::RecordAligned;
+use crate::registry;
+use crate::socket::Socket;
+use crate::stream;
+use crate::tls13::{CapturedSecrets, Opener, Sealer, SecretCapture};
+use crate::tx::{Seal, Sink};
+use crate::websocket::WsStream;
+use crate::wire::Wire;
+
+/// What connections need on their way to a login.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) pages: Arc<Pages>,
+    pub(crate) logins: Logins,
+}
+
+/// Counts the connections that are on their way to a login.
+#[derive(Debug, Default)]
+pub(crate) struct Logins(std::sync::atomic::AtomicUsize);
+
+struct Pending<'a>(&'a Logins);
+
+impl Logins {
+    fn begin(&self, max: usize) -> Option<Pending<'_>> {
+        let pending = Pending(self);
+        // The guard takes it back in any case.
+        if self.0.fetch_add(1, Ordering::Relaxed) < max { Some(pending) } else { None }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A client that has logged in, by what becomes of its connection.
+enum Outcome<S> {
+    /// A worker has it.
+    HandedOver,
+    /// Its stream is served by this task.
+    Serve(S, Box<Admitted>),
+    /// It is no client, and wants pages.
+    Pages(S, Vec<u8>),
+}
+
+/// A stream that tasks serve.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
+
+type BoxedIo = Box<dyn Io>;
+
+impl Front {
+    /// Serves a connected socket until it ends, or until a worker has taken it over.
+    pub(crate) async fn accept_socket<S: Socket>(
+        &self,
+        socket: S,
+        mut conn: ConnMeta,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<(), AcceptError> {
+        self.hub.metrics.gauges().accepts.add(1);
+        // The steps before a session need more memory than the session: it is given back.
+        let outcome = Box::pin(self.log_in_socket(socket, &mut conn, tls)).await;
+        self.finish(outcome, conn).await
+    }
+
+    /// Serves any stream that carries an HTTP request first.
+    pub(crate) async fn accept_stream<S>(&self, stream: S, conn: ConnMeta) -> Result<(), AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.hub.metrics.gauges().accepts.add(1);
+        let outcome = Box::pin(self.log_in_stream(stream, &conn)).await;
+        self.finish(outcome, conn).await
+    }
+
+    /// Serves a stream that has been upgraded elsewhere: DERP from the first byte.
+    pub(crate) async fn accept_upgraded<S>(
+        &self,
+        mut stream: S,
+        conn: ConnMeta,
+        is_not_ideal: bool,
+    ) -> Result<(), AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.hub.metrics.gauges().accepts.add(1);
+        let outcome = async {
+            let _pending = self.begin_login()?;
+            let mut received = Vec::new();
+            let login = log_in(&mut stream, &[], &mut received, &conn, &self.hub).await?;
+            let admitted = self.for_task(login, &conn, received, is_not_ideal);
+            Ok(Outcome::Serve(Box::new(stream) as BoxedIo, Box::new(admitted)))
+        };
+        let outcome = Box::pin(outcome).await;
+        self.finish(outcome, conn).await
+    }
+
+    async fn finish(
+        &self,
+        outcome: Result<Outcome<BoxedIo>, AcceptError>,
+        conn: ConnMeta,
+    ) -> Result<(), AcceptError> {
+        match outcome {
+            Ok(Outcome::HandedOver) => Ok(()),
+            Ok(Outcome::Serve(stream, admitted)) => {
+                Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
+            }
+            Ok(Outcome::Pages(stream, received)) => {
+                self.serve_pages(stream, received, conn).await
+            }
+            Err(error) => {
+                self.count(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve_pages(
+        &self,
+        stream: BoxedIo,
+        received: Vec<u8>,
+        conn: ConnMeta,
+    ) -> Result<(), AcceptError> {
+        let pages = Arc::clone(&self.pages);
+        let asked = http::serve_pages(stream, received.into(), pages, conn.clone()).await;
+        let Some(http::Asked { stream, received, upgrade }) = asked else { return Ok(()) };
+        // A proxy that keeps its connections may use one of them for a client after all.
+        let outcome = async {
+            let _pending = self.begin_login()?;
+            let limit = self.hub.tunables().login_timeout;
+            let login = self.log_in_any(stream, received.into(), &upgrade, &conn);
+            within("login", limit, login).await
+        };
+        match Box::pin(outcome).await {
+            Ok(Outcome::Serve(stream, admitted)) => {
+                Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
+            }
+            Ok(Outcome::HandedOver | Outcome::Pages(..)) => {
+                unreachable!("a stream that is logged in by a task is served by it")
+            }
+            Err(error) => {
+                self.count(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn count(&self, error: &AcceptError) {
+        let gauges = self.hub.metrics.gauges();
+        match error {
+            AcceptError::Tls(_) | AcceptError::NoCertificate => gauges.tls_failures.add(1),
+            AcceptError::Request(_) => gauges.bad_requests.add(1),
+            AcceptError::TooSlow { .. } | AcceptError::Handshake(_) | AcceptError::Io(_) => {
+                gauges.login_failures.add(1);
+            }
+            // Counted where they arise.
+            AcceptError::Denied(_)
+            | AcceptError::Unverified(_)
+            | AcceptError::Stopping
+            | AcceptError::Session(_) => {}
+        }
+    }
+
+    fn begin_login(&self) -> Result<Pending<'_>, AcceptError> {
+        let gauges = self.hub.metrics.gauges();
+        let tunables = self.hub.tunables();
+        let clients = usize::try_from(gauges.connections.get()).unwrap_or(usize::MAX);
+        if self.hub.is_stopping() {
+            return Err(AcceptError::Stopping);
+        }
+        match self.logins.begin(tunables.max_logins_pending) {
+            Some(pending) if clients < tunables.max_clients => Ok(pending),
+            _ => {
+                gauges.rejected_connections.add(1);
+                Err(AcceptError::Request("too many connections"))
+            }
+        }
+    }
+
+    async fn log_in_socket<S: Socket>(
+        &self,
+        socket: S,
+        conn: &mut ConnMeta,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Outcome<BoxedIo>, AcceptError> {
+        let _pending = self.begin_login()?;
+        let tunables = self.hub.tunables();
+        let login = async {
+            let Some(config) = tls else { return self.log_in_plain(socket, conn).await };
+            let aligned = RecordAligned::new(socket);
+            let handshake = TlsAcceptor::from(config).accept(aligned);
+            let handshake = async {
+                within("TLS handshake", tunables.tls_timeout, async {
+                    handshake.await.map_err(AcceptError::Tls)
+                })
+                .await
+            };
+            let (stream, secrets) = SecretCapture::run(handshake).await;
+            let stream = stream?;
+            note_tls(conn, &stream);
+            self.log_in_tls(stream, secrets, conn).await
+        };
+        within("login", tunables.login_timeout, login).await
+    }
+
+    async fn log_in_plain<S: Socket>(
+        &self,
+        mut socket: S,
+        conn: &ConnMeta,
+    ) -> Result<Outcome<BoxedIo>, AcceptError> {
+        let (received, upgrade) = match self.read_request(&mut socket).await? {
+            Ok(upgrade) => upgrade,
+            Err(received) => return Ok(Outcome::Pages(Box::new(socket), received)),
+        };
+        let Upgrade::Derp(derp) = &upgrade else {
+            return self.log_in_any(socket, received, &upgrade, conn).await;
+        };
+        let Some(worker) = self.hub.least_loaded_worker() else {
+            return self.log_in_any(socket, received, &upgrade, conn).await;
+        };
+        let (worker, is_not_ideal) = (Arc::clone(worker), derp.ideal_node);
+        let mut received = received;
+        let head = http::upgrade_response(&upgrade, &self.hub.public_key());
+        let login = log_in(&mut socket, &head, &mut received, conn, &self.hub).await?;
+        self.bound_unsent(&socket, &login);
+        let wire = Wire::Socket(socket.into_fd()?);
+        let owner = Owner::Worker { wire, inbox: Arc::clone(&worker) };
+        let rest = Rest::new(&received, &[]);
+        let admitted =
+            self.admitted(login, conn, is_not_ideal, owner, Sink::Direct(Seal::Plain), None, rest);
+        hand_over(&worker, admitted);
+        Ok(Outcome::HandedOver)
+    }
+
+    async fn log_in_tls<S: Socket>(
+        &self,
+        mut stream: TlsStream<RecordAligned<S>>,
+        secrets: CapturedSecrets,
+        conn: &ConnMeta,
+    ) -> Result<Outcome<BoxedIo>, AcceptError> {
+        let (received, upgrade) = match self.read_request(&mut stream).await? {
+            Ok(upgrade) => upgrade,
+            Err(received) => return Ok(Outcome::Pages(Box::new(stream), received)),
+        };
+        let tunables = self.hub.tunables();
+        let (CapturedSecrets { client: Some(client), server: Some(server) }, true) =
+            (secrets, tunables.own_record_layer && conn.tls == Some(TlsVersion::V1_3))
+        else {
+            return self.log_in_any(stream, received, &upgrade, conn).await;
+        };
+        let (Upgrade::Derp(derp), Some(worker)) = (&upgrade, self.hub.least_loaded_worker()) else {
+            return self.log_in_any(stream, received, &upgrade, conn).await;
+        };
+        let (worker, is_not_ideal) = (Arc::clone(worker), derp.ideal_node);
+        let mut received = received;
+        let head = http::upgrade_response(&upgrade, &self.hub.public_key());
+        let login = log_in(&mut stream, &head, &mut received, conn, &self.hub).await?;
+
+        // From here on the records are ours. rustls holds no part of one that it has not handed
+        // out, for it was given them one at a time.
+        let (aligned, mut tls) = stream.into_inner();
+        drain_reader(&mut tls, &mut received)?;
+        let (socket, sealed) = aligned.into_parts();
+        self.bound_unsent(&socket, &login);
+        let suite = tls.negotiated_cipher_suite().map(|suite| suite.suite());
+        let suite = suite.ok_or(AcceptError::Request("no cipher suite"))?;
+        let numbers = tls.dangerous_extract_secrets().map_err(tls_error)?;
+        let opener = Opener::new(suite, client, numbers.rx.0).map_err(tls_error)?;
+        let sealer = Sealer::new(suite, server, numbers.tx.0).map_err(tls_error)?;
+        let owner =
+            Owner::Worker { wire: Wire::Socket(socket.into_fd()?), inbox: Arc::clone(&worker) };
+        let sink = Sink::Direct(Seal::Tls13(Box::new(sealer)));
+        let rest = Rest::new(&received, &sealed);
+        let opener = Some(Box::new(opener));
+        let admitted = self.admitted(login, conn, is_not_ideal, owner, sink, opener, rest);
+        hand_over(&worker, admitted);
+        Ok(Outcome::HandedOver)
+    }
+
+    async fn log_in_stream<S>(
+        &self,
+        mut stream: S,
+        conn: &ConnMeta,
+    ) -> Result<Outcome<BoxedIo>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let _pending = self.begin_login()?;
+        let login = async {
+            match self.read_request(&mut stream).await? {
+                Ok((received, upgrade)) => self.log_in_any(stream, received, &upgrade, conn).await,
+                Err(received) => Ok(Outcome::Pages(Box::new(stream) as BoxedIo, received)),
+            }
+        };
+        within("login", self.hub.tunables().login_timeout, login).await
+    }
+
+    /// Logs in over a stream that a task will serve.
+    async fn log_in_any<S>(
+        &self,
+        mut stream: S,
+        mut received: Vec<u8>,
+        upgrade: &Upgrade,
+        conn: &ConnMeta,
+    ) -> Result<Outcome<BoxedIo>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let head = http::upgrade_response(upgrade, &self.hub.public_key());
+        match upgrade {
+            Upgrade::Derp(derp) => {
+                let login = log_in(&mut stream, &head, &mut received, conn, &self.hub).await?;
+                let admitted = self.for_task(login, conn, received, derp.ideal_node);
+                Ok(Outcome::Serve(Box::new(stream), Box::new(admitted)))
+            }
+            Upgrade::WebSocket { .. } => {
+                self.hub.metrics.gauges().websocket_accepts.add(1);
+                stream.write_all(&head).await?;
+                let mut stream = WsStream::new(stream, &received);
+                let mut received = Vec::new();
+                let login = log_in(&mut stream, &[], &mut received, conn, &self.hub).await?;
+                let admitted = self.for_task(login, conn, received, false);
+                Ok(Outcome::Serve(Box::new(stream), Box::new(admitted)))
+            }
+        }
+    }
+
+    /// Reads a request and says what it wants to become, with the bytes behind it; or else
+    /// returns all its bytes for the pages.
+    async fn read_request<S>(
+        &self,
+        stream: &mut S,
+    ) -> Result<Result<(Vec<u8>, Upgrade), Vec<u8>>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut received = Vec::new();
+        let read = async {
+            loop {
+                match http::read_head(&received) {
+                    Ok(Some(head)) => return Ok(Ok(head)),
+                    Ok(None) => read_more(stream, &mut received).await?,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        let head = match within("request", self.hub.tunables().head_timeout, read).await? {
+            Ok(head) => head,
+            Err(error) => {
+                stream.write_all(&http::refusal(error)).await?;
+                stream.shutdown().await?;
+                return Err(AcceptError::Request("not understood"));
+            }
+        };
+        match head.route {
+            Route::Upgrade(upgrade) if self.pages.serves_derp() => {
+                received.drain(..head.len);
+                Ok(Ok((received, upgrade)))
+            }
+            Route::Upgrade(_) | Route::Other => Ok(Err(received)),
+        }
+    }
+
+    fn for_task(
+        &self,
+        login: LoggedIn,
+        conn: &ConnMeta,
+        received: Vec<u8>,
+        is_not_ideal: bool,
+    ) -> Admitted {
+        let sink = Sink::Queued { waker: None };
+        let rest = Rest::new(&received, &[]);
+        self.admitted(login, conn, is_not_ideal, Owner::Task, sink, None, rest)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that the login found out")]
+    fn admitted(
+        &self,
+        login: LoggedIn,
+        conn: &ConnMeta,
+        is_not_ideal: bool,
+        owner: Owner,
+        sink: Sink,
+        opener: Option<Box<Opener>>,
+        rest: Rest,
+    ) -> Admitted {
+        let info = login.hello.info();
+        let who = Identity {
+            key: login.hello.key(),
+            id: self.hub.next_conn(),
+            addr: conn.client_addr(),
+            flags: registry::flags(login.is_mesh_peer, info.is_prober, !is_not_ideal),
+        };
+        tracing::debug!(conn = %who.id, client = ?who.key, addr = ?who.addr, "client logged in");
+        let tunables = self.hub.tunables();
+        Admitted {
+            peer: Arc::new(Peer::new(who, owner, sink, Arc::clone(&self.hub.budget))),
+            server_info: login.server_info,
+            opener,
+            rest,
+            rate: login.rate,
+            is_not_ideal,
+            keep_alive: tunables.keep_alive + random_below(tunables.keep_alive_jitter),
+        }
+    }
+
+    /// Links between relays carry many clients' packets, and are not bounded.
+    fn bound_unsent(&self, socket: &impl Socket, login: &LoggedIn) {
+        if let Some(bytes) = self.hub.tunables().notsent_low_water
+            && !login.is_mesh_peer
+            && let Err(error) = socket.bound_unsent(bytes)
+        {
+            tracing::debug!(%error, "cannot bound what the kernel holds");
+        }
+    }
+}
+
+fn hand_over(worker: &crate::inbox::Inbox, admitted: Admitted) {
+    worker.load.fetch_add(1, Ordering::Relaxed);
+    worker.post(Message::Serve(Box::new(admitted)));
+}
+
+fn note_tls<S>(conn: &mut ConnMeta, stream: &TlsStream<RecordAligned<S>>) {
+    let (_, tls) = stream.get_ref();
+    conn.sni = tls.server_name().map(str::to_owned);
+    conn.alpn = tls.alpn_protocol().map(<[u8]>::to_vec);
+    conn.tls = match tls.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => Some(TlsVersion::V1_3),
+        _ => Some(TlsVersion::V1_2),
+    };
+}
+
+/// Takes what rustls has opened and nobody has read.
+fn drain_reader(tls: &mut rustls::ServerConnection, into: &mut Vec<u8>) -> io::Result<()> {
+    match tls.reader().read_to_end(into) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn tls_error(error: impl std::error::Error + Send + Sync + 'static) -> AcceptError {
+    AcceptError::Tls(io::Error::other(error))
+}
+
+fn random_below(limit: Duration) -> Duration {
+    let mut bytes = [0; 4];
+    fill_random(&mut bytes);
+    limit.mul_f64(f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX))
+}

@@ -1,0 +1,31 @@
+//! The HTTP side of the relay: which connections become clients, and what the others see.
+//!
+//! ```text
+//!   bytes ── read_head ──┬── Route::Upgrade ── upgrade_response ──► DERP frames
+//!              │         │                                             ▲
+//!              │         └── Route::Other ──── serve_pages (hyper) ────┘ a later request
+//!              ▼                                    │
+//!           refusal                               Pages
+//! ```
+//!
+//! The first request's head is read here and not by hyper, because with a fast start no response
+//! may be sent at all, and because of what is worth being strict about in front of a byte stream.
+//! Everything else, and every later request of the same connection, is hyper's.
+//!
+//! [`mount`] is for relays inside of somebody else's HTTP server.
+
+mod guarded;
+mod head;
+mod home;
+mod mount;
+mod pages;
+mod serve;
+mod upgrade;
+
+pub use home::{Home, HomeError};
+pub use mount::{Mounted, MountedStream, Upgrading, mount};
+pub use pages::{Extra, NoExtra, Pages, PagesConfig, UnknownPaths};
+
+pub(crate) use head::{DerpUpgrade, Head, HeadError, Route, Upgrade, read_head};
+pub(crate) use serve::{Asked, close, serve_pages, serve_port_80};
+pub(crate) use upgrade::{refusal, upgrade_response};

@@ -1,0 +1,155 @@
+//! Serves pages over a connection, until it ends or asks to become a DERP client's after all.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::error::Error as _;
+use std::future::{poll_fn, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use derp_verify::ConnMeta;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::guarded::Guarded;
+use super::head::{self, HeadError, MAX_HEAD_LEN, MAX_HEADERS, Route, Upgrade};
+use super::pages::{Pages, text};
+
+/// How long a request head may take, and how long a connection may be idle before it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many requests are answered on one connection.
+const MAX_REQUESTS: u32 = 100;
+
+/// How long, and for how many bytes, the end of a connection waits for what the client still
+/// sends. Closed earlier, the client might never see the response.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// A connection that asked for an upgrade after it had been served pages, as a connection from a
+/// proxy's pool may. Nothing has been answered yet.
+#[derive(Debug)]
+pub(crate) struct Asked<IO> {
+    pub(crate) stream: IO,
+    /// What came behind the request.
+    pub(crate) received: Bytes,
+    pub(crate) upgrade: Upgrade,
+}
+
+/// Serves pages on `stream`, of which `already_read` was read, and ends it; or returns it where
+/// it is to become something else.
+///
+/// Dropping the future breaks the connection.
+pub(crate) async fn serve_pages<IO: AsyncRead + AsyncWrite + Unpin>(
+    stream: IO,
+    already_read: Bytes,
+    pages: Arc<Pages>,
+    conn: ConnMeta,
+) -> Option<Asked<IO>> {
+    let answer = |request: &Request<()>| {
+        let upgrade = match head::route(request) {
+            Ok(Route::Upgrade(upgrade)) if pages.serves_derp() => upgrade,
+            Ok(_) => return Ok(pages.respond(request, &conn)),
+            Err(error) => return Ok(refusal(error)),
+        };
+        Err(AskedForUpgrade(upgrade))
+    };
+    serve(stream, already_read, answer).await
+}
+
+/// Serves what there is on port 80 beside a listener for TLS, and ends the stream.
+///
+/// Dropping the future breaks the connection.
+pub(crate) async fn serve_port_80<IO: AsyncRead + AsyncWrite + Unpin>(
+    stream: IO,
+    pages: Arc<Pages>,
+    conn: ConnMeta,
+) {
+    let answer = |request: &Request<()>| Ok(pages.respond_on_port_80(request, &conn));
+    let asked = serve(stream, Bytes::new(), answer).await;
+    debug_assert!(asked.is_none(), "only the other pages lead to an upgrade");
+}
+
+/// Ends a connection so that the client gets to see what was sent last.
+pub(crate) async fn close<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO) {
+    let linger = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whatever goes wrong here, the connection is over.
+    let _ended = tokio::time::timeout(LINGER, linger).await;
+}
+
+async fn serve<IO, F>(stream: IO, already_read: Bytes, answer: F) -> Option<Asked<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    F: Fn(&Request<()>) -> Result<Response<Bytes>, AskedForUpgrade> + Unpin,
+{
+    let requests = AtomicU32::new(0);
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        // No page takes a body. hyper reads what little of it has come, and else closes.
+        let request = request.map(drop);
+        let nth = requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let response = answer(&request).map(|mut response| {
+            if nth >= MAX_REQUESTS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response.map(Full::new)
+        });
+        ready(response)
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_LEN)
+        .max_headers(MAX_HEADERS)
+        .half_close(false)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(Guarded::new(stream, already_read)), service);
+    let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+
+    let parts = connection.into_parts();
+    let io = parts.io.into_inner();
+    // An earlier response that is stuck in hyper would be lost.
+    let is_intact = !io.is_stalled();
+    let (stream, rest) = io.into_parts();
+    match served.err().and_then(asked_for) {
+        Some(upgrade) if is_intact => {
+            let mut received = BytesMut::from(parts.read_buf);
+            received.extend_from_slice(&rest);
+            Some(Asked { stream, received: received.freeze(), upgrade })
+        }
+        _ => {
+            close(stream).await;
+            None
+        }
+    }
+}
+
+/// As [`super::refusal`], for hyper to send.
+pub(super) fn refusal(error: HeadError) -> Response<Bytes> {
+    let mut response = text(error.status(), format!("{error}\n"));
+    if let Some((name, value)) = error.hint() {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// How a request gets past hyper, which would answer it: as the failure of its handler.
+#[derive(Debug, Clone, Error)]
+#[error("the client asked for an upgrade")]
+struct AskedForUpgrade(Upgrade);
+
+fn asked_for(error: hyper::Error) -> Option<Upgrade> {
+    let asked = error.source()?.downcast_ref::<AskedForUpgrade>()?;
+    Some(asked.0.clone())
+}
+
+#[cfg(test)]
+mod tests;

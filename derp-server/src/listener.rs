@@ -1,0 +1,241 @@
+//! Where connections come from, and a loop that accepts them and never ends by itself.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use derp_verify::{ConnMeta, ListenerId};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::accept::Front;
+use crate::error::AcceptError;
+use crate::socket::{Socket, SocketOptions};
+use crate::tls::ConfigFor;
+
+/// A bound socket that accepts connections.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Listener {
+    /// A TCP socket.
+    Tcp(TcpListener),
+    /// A Unix socket, behind a proxy on the same machine.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Takes over a listening socket that was bound elsewhere, as by a service manager.
+    ///
+    /// # Errors
+    /// Where it is no stream socket, or the runtime cannot poll it.
+    pub fn inherited(fd: OwnedFd) -> io::Result<Self> {
+        let socket = socket2::Socket::from(fd);
+        socket.set_nonblocking(true)?;
+        if socket.local_addr()?.as_socket().is_some() {
+            return TcpListener::from_std(socket.into()).map(Self::Tcp);
+        }
+        UnixListener::from_std(StdUnixListener::from(OwnedFd::from(socket))).map(Self::Unix)
+    }
+
+    /// The address of a TCP socket.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream, peer))
+            }
+            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+/// What a listener's connections are.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    /// The listener's name, for verifiers and logs.
+    pub id: ListenerId,
+    /// Certificates, where the connections are TLS; plain HTTP otherwise.
+    pub tls: Option<Arc<dyn ConfigFor>>,
+    /// Options of accepted sockets.
+    pub socket: SocketOptions,
+    /// How many connections are accepted each second; those beyond are closed at once.
+    pub accept_limit: Option<AcceptLimit>,
+    /// Only redirects to HTTPS and captive portal checks are answered: this is port 80.
+    pub only_redirects: bool,
+}
+
+/// How many connections a listener accepts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AcceptLimit {
+    /// Connections per second.
+    pub per_second: f64,
+    /// How many may come at once.
+    pub burst: f64,
+}
+
+impl ListenOptions {
+    /// Plain HTTP without limits.
+    #[must_use]
+    pub fn plain(name: &str) -> Self {
+        Self { id: ListenerId::new(name), ..Self::default() }
+    }
+
+    /// TLS with the certificates of `tls`.
+    #[must_use]
+    pub fn tls(name: &str, tls: Arc<dyn ConfigFor>) -> Self {
+        Self { tls: Some(tls), ..Self::plain(name) }
+    }
+}
+
+impl fmt::Debug for ListenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenOptions")
+            .field("id", &self.id)
+            .field("tls", &self.tls.is_some())
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The pauses after errors of accept, which mostly mean that something has run out.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts and serves connections until `stop` changes. Whatever goes wrong with one of them, or
+/// with accepting, the next is accepted.
+pub(crate) async fn accept_loop(
+    listener: Listener,
+    options: ListenOptions,
+    front: Arc<Front>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let gauges = Arc::clone(&front.hub.metrics.gauges);
+    let local_addr = listener.local_addr();
+    let mut connections = JoinSet::new();
+    let mut pause = MIN_PAUSE;
+    let mut limiter = options
+        .accept_limit
+        .map(|limit| crate::rate_limit::TokenBucket::new(limit.per_second, limit.burst, crate::clock::now()));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                note_panic(&ended, &gauges);
+                continue;
+            }
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                gauges.accept_errors.add(1);
+                tracing::warn!(listener = options.id.as_str(), %error, ?pause, "cannot accept");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+                continue;
+            }
+        };
+        pause = MIN_PAUSE;
+        if let Some(limiter) = &mut limiter
+            && limiter.take(1.0, crate::clock::now()).is_err()
+        {
+            gauges.rejected_connections.add(1);
+            continue;
+        }
+        gauges.accepted_connections.add(1);
+        let mut conn = ConnMeta::default();
+        conn.listener = options.id.clone();
+        conn.local_addr = local_addr;
+        let front = Arc::clone(&front);
+        let options = options.clone();
+        match accepted {
+            Accepted::Tcp(stream, peer) => {
+                conn.socket_peer = Some(peer);
+                conn.local_addr = stream.local_addr().ok();
+                connections.spawn(serve(stream, conn, options, front));
+            }
+            Accepted::Unix(stream) => {
+                connections.spawn(serve(stream, conn, options, front));
+            }
+        }
+    }
+    drop(listener);
+    // Sessions that are tasks end when their clients are closed.
+    while let Some(ended) = connections.join_next().await {
+        note_panic(&ended, &gauges);
+    }
+}
+
+fn note_panic(ended: &Result<(), tokio::task::JoinError>, gauges: &crate::metrics::Gauges) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        gauges.panics.add(1);
+        tracing::error!(%error, "a connection's task panicked; others are not affected");
+    }
+}
+
+async fn serve<S: Socket>(
+    socket: S,
+    conn: ConnMeta,
+    options: ListenOptions,
+    front: Arc<Front>,
+) {
+    if let Err(error) = socket.prepare(&options.socket) {
+        // Most likely it has gone already; if not, it will do without.
+        tracing::debug!(%error, "cannot set options of a connection");
+    }
+    let peer = conn.socket_peer;
+    let result = if options.only_redirects {
+        crate::http::serve_port_80(socket, Arc::clone(&front.pages), conn).await;
+        Ok(())
+    } else {
+        match options.tls {
+            None => front.accept_socket(socket, conn, None).await,
+            Some(tls) => match tls.config_for(&conn) {
+                Some(config) => front.accept_socket(socket, conn, Some(config)).await,
+                None => Err(AcceptError::NoCertificate),
+            },
+        }
+    };
+    match result {
+        Ok(()) | Err(AcceptError::Session(_)) => {}
+        Err(error) if error.is_peer_fault() => {
+            tracing::debug!(?peer, error = &error as &dyn std::error::Error, "not a client");
+        }
+        Err(error) => {
+            tracing::warn!(?peer, error = &error as &dyn std::error::Error, "client not served");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! From an upgraded stream to an admitted client: greeting, proof of the key, verification.
+
+use std::time::Duration;
+
+use derp_proto::{Claim, ClientHello, Greeted, ServerInfo};
+use derp_verify::{Candidate, ConnMeta, RateLimit};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::error::AcceptError;
+use crate::hub::Hub;
+use crate::tunables::Tunables;
+
+/// A client that may use the relay.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    pub(crate) hello: ClientHello,
+    pub(crate) is_mesh_peer: bool,
+    pub(crate) rate: Option<RateLimit>,
+    /// The frame that tells it so.
+    pub(crate) server_info: Vec<u8>,
+}
+
+/// Greets the client and lets it prove its key. `head` goes out in front of the greeting, and
+/// `received` holds what has come already; what comes behind the login stays there.
+///
+/// Of what a client announces nothing is reserved before it has come.
+pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    head: &[u8],
+    received: &mut Vec<u8>,
+    conn: &ConnMeta,
+    hub: &Hub,
+) -> Result<LoggedIn, AcceptError> {
+    let tunables = hub.tunables();
+    let mut greeting = head.to_vec();
+    let greeted = Greeted::greet(&hub.public_key(), tunables.max_client_info_len, &mut greeting);
+    let answered = async {
+        stream.write_all(&greeting).await?;
+        stream.flush().await?;
+        read_hello(stream, greeted, received, hub).await
+    };
+    let hello = within("login", tunables.client_info_timeout, answered).await?;
+    let is_mesh_peer = hello.info().mesh_key.as_ref().is_some_and(|key| hub.is_mesh_key(key));
+    // Who holds the mesh key is another relay of the region, and no verifier knows it.
+    let rate = if is_mesh_peer { None } else { verify(&hello, conn, hub, &tunables).await? };
+    let mut nonce = [0; derp_proto::NONCE_LEN];
+    fill_random(&mut nonce);
+    let mut server_info = Vec::new();
+    hello.answer(nonce, &ServerInfo::plain(), &mut server_info);
+    Ok(LoggedIn { hello, is_mesh_peer, rate, server_info })
+}
+
+async fn read_hello<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    greeted: Greeted,
+    received: &mut Vec<u8>,
+    hub: &Hub,
+) -> Result<ClientHello, AcceptError> {
+    loop {
+        if let Some((claim, len)) = greeted.read(received)? {
+            let hello = prove(claim, hub)?;
+            received.drain(..len);
+            return Ok(hello);
+        }
+        read_more(stream, received).await?;
+    }
+}
+
+fn prove(claim: Claim<'_>, hub: &Hub) -> Result<ClientHello, AcceptError> {
+    let secret = hub.shared_secret(&claim.key()).map_err(derp_proto::HandshakeError::Key)?;
+    Ok(claim.open(secret)?)
+}
+
+async fn verify(
+    hello: &ClientHello,
+    conn: &ConnMeta,
+    hub: &Hub,
+    tunables: &Tunables,
+) -> Result<Option<RateLimit>, AcceptError> {
+    let app_name = hello.info().printable_app_name();
+    let mut candidate = Candidate::new(hello.key(), conn);
+    candidate.app_name = &app_name;
+    candidate.is_prober = hello.info().is_prober;
+    let limit = tunables.verify_timeout;
+    let answer = tokio::time::timeout(limit, hub.verifier.verify(&candidate)).await;
+    let answer = answer.unwrap_or(Err(derp_verify::VerifyError::TimedOut(limit)));
+    let gauges = hub.metrics.gauges();
+    match answer {
+        Ok(verdict) if verdict.allow => Ok(verdict.rate),
+        Ok(verdict) => {
+            gauges.verify_denied.add(1);
+            Err(AcceptError::Denied(verdict.reason.into_owned()))
+        }
+        Err(error) => {
+            gauges.verify_errors.add(1);
+            if tunables.verify_fail_open {
+                tracing::warn!(client = ?hello.key(), %error, "admitted without an answer");
+                return Ok(None);
+            }
+            Err(AcceptError::Unverified(error))
+        }
+    }
+}
+
+/// Reads what is there, and an error where the stream ends.
+pub(crate) async fn read_more<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    received: &mut Vec<u8>,
+) -> Result<(), AcceptError> {
+    let mut buf = [0; 2048];
+    match stream.read(&mut buf).await? {
+        0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+        n => {
+            received.extend_from_slice(&buf[..n]);
+            Ok(())
+        }
+    }
+}
+
+/// Puts a limit on the time that a step may take.
+pub(crate) async fn within<T>(
+    stage: &'static str,
+    limit: Duration,
+    step: impl Future<Output = Result<T, AcceptError>>,
+) -> Result<T, AcceptError> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(result) => result,
+        Err(_) => Err(AcceptError::TooSlow { stage, limit }),
+    }
+}
+
+pub(crate) fn fill_random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system has random bytes");
+}

@@ -1,0 +1,137 @@
+//! What the relay will do: everything checked, files read, defaults applied, nothing left to
+//! contradict.
+//!
+//! [`Config::build`] turns what an operator gave ([`Gathered`]) into a [`Config`], or tells *all*
+//! that is wrong with it. It changes nothing: keys and certificates that are missing are made when
+//! the relay starts, so that `derper check-config` can build a configuration too.
+//!
+//! The reference's flags alone give the reference's behaviour; with a configuration file (or
+//! `quickstart`) some rules are stricter. [`Manner`] says which it is.
+
+mod access;
+mod admission;
+mod identity;
+mod limits;
+mod listen;
+mod logs;
+mod mesh;
+mod pages;
+mod paths;
+mod reader;
+mod tls;
+mod unbuilt;
+
+use std::time::SystemTime;
+
+use derp_ops::debug_access::DebugAccess;
+use derp_ops::logging::Logging;
+
+pub use self::admission::{Admission, GoVerify};
+pub use self::identity::KeyPlan;
+pub use self::limits::{AcceptRate, ClientRate, Limits, Tcp, Timeouts};
+pub use self::listen::{Listen, ListenAddr, OnBindFailure, Stun};
+pub use self::mesh::{Mesh, MeshPeer};
+pub use self::pages::{Home, Pages, UnknownPaths};
+use self::reader::Reader;
+pub use self::tls::{Acme, AcmeDirectory, Tls};
+use crate::env::Vars;
+use crate::gather::Gathered;
+use crate::host::Host;
+use crate::problem::Mistakes;
+use crate::settings;
+
+/// Whose rules apply where the reference's and ours differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// The reference's: TLS by port, a STUN port in use is a warning, other people's access to
+    /// key files too.
+    Go,
+    /// Ours: TLS by mode, and what is wrong stops the start.
+    Ours,
+}
+
+/// What the relay will do.
+#[derive(Debug)]
+pub struct Config {
+    /// Whose rules apply.
+    pub manner: Manner,
+    /// `-dev`: for development, on this machine.
+    pub dev: bool,
+    /// What clients reach the relay by.
+    pub host: Host,
+    /// Ports.
+    pub listen: Listen,
+    /// STUN, unless it is off.
+    pub stun: Option<Stun>,
+    /// Certificates.
+    pub tls: Tls,
+    /// The relay's private key.
+    pub key: KeyPlan,
+    /// The region's other relays.
+    pub mesh: Mesh,
+    /// Who may use the relay.
+    pub admission: Admission,
+    /// How much they may use.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// What is set on every connection.
+    pub tcp: Tcp,
+    /// What the web pages say.
+    pub pages: Pages,
+    /// Who may see the pages under `/debug/`.
+    pub debug: DebugAccess,
+    /// What is logged, and how.
+    pub logging: Logging,
+    /// What an operator should look at, though it does not stop the relay.
+    pub warnings: Vec<String>,
+}
+
+/// What a configuration depends on besides what the operator gave.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The environment, for directories such as `HOME`.
+    pub vars: Vars,
+    /// Whether the user is root.
+    pub is_root: bool,
+    /// The wall clock, for certificates.
+    pub now: SystemTime,
+    /// How many bytes of memory this process may use, where that is limited.
+    pub memory_limit: Option<u64>,
+}
+
+impl Config {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn build(gathered: Gathered, surroundings: &Surroundings) -> Result<Self, Mistakes> {
+        let mut reader = Reader::new(gathered, surroundings);
+        let reader = &mut reader;
+        let dev = reader.switch(&settings::DEV);
+        let listen = Listen::read(reader, dev);
+        let host = identity::host(reader);
+        let tls = Tls::read(reader, &listen, host.as_ref(), dev);
+        let config = Self {
+            manner: reader.manner(),
+            dev,
+            stun: Stun::read(reader, &listen),
+            key: KeyPlan::read(reader, dev),
+            mesh: Mesh::read(reader, dev),
+            admission: Admission::read(reader, listen.derp),
+            limits: Limits::read(reader),
+            timeouts: Timeouts::read(reader),
+            tcp: Tcp::read(reader),
+            pages: Pages::read(reader),
+            debug: access::read(reader),
+            logging: logs::read(reader),
+            host: host.unwrap_or_else(identity::default_host),
+            listen: listen.with_tls(tls.is_served()),
+            tls,
+            warnings: Vec::new(),
+        };
+        unbuilt::check(reader, &config);
+        let warnings = reader.finish()?;
+        Ok(Self { warnings, ..config })
+    }
+}

@@ -1,0 +1,120 @@
+//! Where files are when nobody says: the conventions of systemd, XDG and the reference.
+
+use std::path::PathBuf;
+
+use super::Surroundings;
+
+impl Surroundings {
+    fn var(&self, name: &str) -> Option<&str> {
+        self.vars
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A directory from a variable. XDG wants relative ones ignored.
+    fn dir(&self, name: &str) -> Option<PathBuf> {
+        self.var(name)
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute())
+    }
+
+    pub(super) fn home(&self) -> Option<PathBuf> {
+        self.dir("HOME")
+    }
+
+    /// Where the reference keeps certificates: Go's `os.UserCacheDir` and a folder in it.
+    pub(super) fn cert_dir(&self) -> Option<PathBuf> {
+        let cache = self
+            .dir("XDG_CACHE_HOME")
+            .or_else(|| Some(self.home()?.join(".cache")))?;
+        Some(cache.join("tailscale/derper-certs"))
+    }
+
+    /// Where our own modes keep what must survive a restart.
+    pub(super) fn state_dir(&self) -> Option<PathBuf> {
+        // systemd gives a list; the first is the unit's own.
+        if let Some(dirs) = self.var("STATE_DIRECTORY") {
+            return dirs.split(':').next().map(PathBuf::from);
+        }
+        if self.is_root {
+            return Some("/var/lib/derper".into());
+        }
+        let state = self
+            .dir("XDG_STATE_HOME")
+            .or_else(|| Some(self.home()?.join(".local/state")))?;
+        Some(state.join("derper"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn surroundings(vars: &[(&str, &str)], is_root: bool) -> Surroundings {
+        let vars = vars
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        Surroundings {
+            vars: vars.collect(),
+            is_root,
+            now: SystemTime::UNIX_EPOCH,
+            memory_limit: None,
+        }
+    }
+
+    #[test]
+    fn state_is_kept_where_the_machine_keeps_it() {
+        let cases: &[(&[(&str, &str)], bool, Option<&str>)] = &[
+            (
+                &[("HOME", "/home/u")],
+                false,
+                Some("/home/u/.local/state/derper"),
+            ),
+            (
+                &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/s")],
+                false,
+                Some("/s/derper"),
+            ),
+            (
+                &[("HOME", "/home/u"), ("XDG_STATE_HOME", "s")],
+                false,
+                Some("/home/u/.local/state/derper"),
+            ),
+            (&[("HOME", "/root")], true, Some("/var/lib/derper")),
+            (
+                &[("STATE_DIRECTORY", "/var/lib/x:/y")],
+                true,
+                Some("/var/lib/x"),
+            ),
+            (&[("HOME", "")], false, None),
+            (&[], false, None),
+        ];
+        for (vars, is_root, dir) in cases {
+            let found = surroundings(vars, *is_root).state_dir();
+            assert_eq!(found.as_deref(), dir.map(Path::new), "{vars:?}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_where_the_reference_keeps_them() {
+        let cases: &[(&[(&str, &str)], Option<&str>)] = &[
+            (
+                &[("HOME", "/home/u")],
+                Some("/home/u/.cache/tailscale/derper-certs"),
+            ),
+            (
+                &[("HOME", "/home/u"), ("XDG_CACHE_HOME", "/c")],
+                Some("/c/tailscale/derper-certs"),
+            ),
+            (&[], None),
+        ];
+        for (vars, dir) in cases {
+            let found = surroundings(vars, false).cert_dir();
+            assert_eq!(found.as_deref(), dir.map(Path::new), "{vars:?}");
+        }
+    }
+}

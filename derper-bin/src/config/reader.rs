@@ -1,0 +1,248 @@
+//! Reads settings as typed values and remembers what is wrong, so that reading can go on.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use derp_ops::goflag::{self, GoDuration};
+use derp_ops::secret_file::OpenMode;
+
+use super::{Manner, Surroundings};
+use crate::gather::Gathered;
+use crate::problem::{Mistakes, Problem};
+use crate::settings::Setting;
+use crate::sources::{Given, Origin, Sources};
+
+/// One pass over everything that was given.
+pub(super) struct Reader<'a> {
+    sources: Sources,
+    pub(super) surroundings: &'a Surroundings,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(gathered: Gathered, surroundings: &'a Surroundings) -> Self {
+        let Gathered {
+            sources,
+            problems,
+            warnings,
+        } = gathered;
+        Self {
+            sources,
+            surroundings,
+            problems,
+            warnings,
+        }
+    }
+
+    /// The warnings, if there are no problems.
+    pub(super) fn finish(&mut self) -> Result<Vec<String>, Mistakes> {
+        Mistakes::unless_empty(std::mem::take(&mut self.problems))?;
+        Ok(std::mem::take(&mut self.warnings))
+    }
+
+    pub(super) fn manner(&self) -> Manner {
+        if self.sources.file().is_some() || !self.sources.preset.is_empty() {
+            Manner::Ours
+        } else {
+            Manner::Go
+        }
+    }
+
+    pub(super) fn problem(&mut self, text: impl Into<String>) {
+        self.push(Problem::new(text));
+    }
+
+    /// A setting may be read twice; its mistake is told once.
+    fn push(&mut self, problem: Problem) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Reports what is wrong with the value of `setting`, which was given.
+    pub(super) fn reject(&mut self, setting: &Setting, what: impl std::fmt::Display) {
+        match self.given(setting) {
+            Some(given) => self.push(Problem::in_value(setting, &given, what)),
+            None => self.problem(format!("{}: {what}", setting.name())),
+        }
+    }
+
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// What was given for `setting`. An empty text means "not set", for flags as for variables.
+    pub(super) fn given(&self, setting: &Setting) -> Option<Given> {
+        let given = self.sources.get(setting);
+        given.filter(|given| !given.text.is_empty()).cloned()
+    }
+
+    /// Where `setting` was given, for messages that name several.
+    pub(super) fn name_of(&self, setting: &Setting) -> String {
+        self.given(setting)
+            .map_or_else(|| setting.name(), |given| given.origin.to_string())
+    }
+
+    /// What to do about a secret file that `setting` names (or leaves to its default).
+    pub(super) fn on_open(&self, setting: &Setting) -> OpenMode {
+        match self.given(setting).map(|given| given.origin) {
+            Some(Origin::Flag(_) | Origin::Env(_)) => OpenMode::Warn,
+            Some(Origin::File { .. } | Origin::Preset(_)) => OpenMode::Refuse,
+            None => match self.manner() {
+                Manner::Go => OpenMode::Warn,
+                Manner::Ours => OpenMode::Refuse,
+            },
+        }
+    }
+
+    /// The value, or the default where none was given or what was given is wrong.
+    pub(super) fn value<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        self.optional(setting, &parse).unwrap_or_else(|| {
+            parse(setting.default).expect("a test reads the defaults of all settings")
+        })
+    }
+
+    /// The value, or `None` where none was given or what was given is wrong.
+    pub(super) fn optional<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let given = self.given(setting)?;
+        match parse(&given.text) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.push(Problem::in_value(setting, &given, what));
+                None
+            }
+        }
+    }
+
+    pub(super) fn switch(&mut self, setting: &Setting) -> bool {
+        self.value(setting, |text| {
+            goflag::parse_bool(text).ok_or_else(|| "write true or false".to_owned())
+        })
+    }
+
+    /// A whole number in `range`; `hint` says which are allowed.
+    pub(super) fn int<T: TryFrom<i64>>(
+        &mut self,
+        setting: &Setting,
+        range: std::ops::RangeInclusive<i64>,
+        hint: &str,
+    ) -> T {
+        self.value(setting, |text| {
+            let number = goflag::parse_int(text)
+                .ok_or_else(|| format!("not a whole number; give {hint}"))?;
+            if !range.contains(&number) {
+                return Err(format!("out of range; give {hint}"));
+            }
+            T::try_from(number).map_err(|_| format!("out of range; give {hint}"))
+        })
+    }
+
+    /// A length of time; zero where the caller has a meaning for it.
+    pub(super) fn duration(&mut self, setting: &Setting) -> Duration {
+        self.value(setting, |text| {
+            let duration = GoDuration::from_str(text)
+                .map_err(|err| format!("{err}; write it like 15s, 100ms or 1m30s"))?;
+            duration
+                .to_std()
+                .ok_or_else(|| "a duration here cannot be negative".to_owned())
+        })
+    }
+
+    /// A length of time that cannot be zero.
+    pub(super) fn duration_above_zero(&mut self, setting: &Setting) -> Duration {
+        let duration = self.duration(setting);
+        if duration.is_zero() {
+            self.reject(
+                setting,
+                "with no time at all nobody could connect; give more than 0s",
+            );
+        }
+        duration
+    }
+
+    /// A number of bytes, at least `min`; `None` where none was given and there is no default.
+    pub(super) fn size(&mut self, setting: &Setting, min: u64) -> Option<u64> {
+        let parse = |text: &str| {
+            let bytes = parse_size(text)
+                .ok_or("not a number of bytes; write it like 65536, 64KiB, 512MiB or 1GiB")?;
+            if bytes < min {
+                return Err(format!("too small; give at least {min}"));
+            }
+            Ok(bytes)
+        };
+        match self.optional(setting, parse) {
+            None if !setting.default.is_empty() => parse(setting.default).ok(),
+            size => size,
+        }
+    }
+
+    pub(super) fn path(&self, setting: &Setting) -> Option<PathBuf> {
+        self.given(setting).map(|given| PathBuf::from(&given.text))
+    }
+
+    /// Several texts; spaces around them and empty ones are left out.
+    pub(super) fn list(&self, setting: &Setting) -> Vec<String> {
+        let Some(given) = self.given(setting) else {
+            return Vec::new();
+        };
+        let items = given
+            .text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let shift = match unit.trim_start() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_units() {
+        let cases = [
+            ("0", Some(0)),
+            ("65536", Some(65_536)),
+            ("64KiB", Some(65_536)),
+            ("64 KiB", Some(65_536)),
+            ("512MiB", Some(512 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("", None),
+            ("KiB", None),
+            ("-1", None),
+            ("1.5MiB", None),
+            ("64kb", None),
+            ("64K", None),
+            ("99999999999999999999", None),
+            ("18446744073709551615GiB", None),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(parse_size(text), bytes, "{text}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The bodies of the fuzz targets: plain functions of bytes, which panic where a promise is
+//! broken.
+//!
+//! libFuzzer calls them through `fuzz_targets/`, and `tests/replay.rs` calls them with every
+//! committed input on the stable toolchain. What is not here: anything that needs a socket, a
+//! clock or randomness of its own.
+
+#![forbid(unsafe_code)]
+
+mod frames;
+mod handshake;
+mod map;
+mod stun;
+
+pub use frames::{client_frames, server_frames};
+pub use handshake::{client_info, handshake_client, handshake_server};
+pub use map::derp_map;
+pub use stun::stun_message;
+
+/// A target's body.
+pub type Target = fn(&[u8]);
+
+/// All targets, by the names of their corpora.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("client_frames", client_frames),
+    ("server_frames", server_frames),
+    ("client_info", client_info),
+    ("handshake_server", handshake_server),
+    ("handshake_client", handshake_client),
+    ("derp_map", derp_map),
+    ("stun_message", stun_message),
+];
+
+/// Makes a program of a target: under cargo-fuzz libFuzzer's, and else one that runs the target
+/// with the files that its arguments name.
+#[macro_export]
+macro_rules! fuzz_program {
+    ($target:path) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|data: &[u8]| $target(data));
+
+        #[cfg(not(fuzzing))]
+        fn main() -> std::io::Result<()> {
+            std::env::args_os()
+                .skip(1)
+                .try_for_each(|path| Ok($target(&std::fs::read(path)?)))
+        }
+    };
+}

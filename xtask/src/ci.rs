@@ -1,0 +1,60 @@
+//! The steps of CI, in the order in which they fail most usefully. People run the same list.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::shell;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only the steps whose names contain this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// A step's name, and what it runs, line by line.
+const STEPS: &[(&str, &[&str])] = &[
+    ("tests", &["cargo test --workspace --locked"]),
+    ("fmt", &["cargo fmt --all --check"]),
+    ("clippy", &["cargo clippy --workspace --all-targets --locked -- -D warnings"]),
+    (
+        "features",
+        &[
+            "cargo check --locked -p derp-verify --no-default-features",
+            "cargo check --locked -p derp-proto -p derp-stun --no-default-features",
+        ],
+    ),
+    ("docs", &["cargo doc --workspace --no-deps --locked --document-private-items"]),
+    ("tidy", &["cargo run --quiet --locked -p xtask -- tidy"]),
+    ("deny", &["cargo deny --log-level error check bans licenses sources"]),
+    ("fuzz replay", &["cargo test --manifest-path fuzz/Cargo.toml --locked"]),
+    ("interop", &["cargo run --quiet --locked -p xtask -- interop"]),
+];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let mut report = Vec::new();
+    let mut failed = 0;
+    for (name, lines) in STEPS.iter().filter(|(name, _)| wanted(name)) {
+        println!("::: {name}");
+        #[expect(clippy::disallowed_methods, reason = "a chore tells how long it took")]
+        let start = Instant::now();
+        let result = lines.iter().try_for_each(|line| shell::run(line));
+        let seconds = start.elapsed().as_secs();
+        let word = if result.is_ok() { "passed" } else { "FAILED" };
+        if let Err(error) = result {
+            println!("::: {name}: {error:#}");
+            failed += 1;
+        }
+        println!("::: {name} {word} in {seconds} s");
+        report.push(format!("{name:<12} {word} {seconds:>5} s"));
+    }
+    println!("\n{}", report.join("\n"));
+    println!("{} passed, {failed} failed", report.len() - failed);
+    if failed > 0 {
+        bail!("{failed} steps failed");
+    }
+    Ok(())
+}

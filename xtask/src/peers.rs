@@ -1,0 +1,42 @@
+//! The peers of interop tests: Go's programs, at one version, and our drivers around Go's code.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::shell;
+
+/// The newest release that the Go toolchain of our machines builds.
+pub(crate) const GO_VERSION: &str = "v1.102.5";
+const PROGRAMS: [&str; 5] = ["derper", "derpprobe", "tailscale", "tailscaled", "stunc"];
+
+/// Where programs of both kinds are.
+pub(crate) struct Peers {
+    /// Go's own.
+    pub(crate) go: PathBuf,
+    /// Our drivers.
+    pub(crate) drivers: PathBuf,
+}
+
+/// Installs what is missing.
+pub(crate) fn install() -> Result<Peers> {
+    ensure!(shell::works("go", &["version"]), "interop needs Go 1.26.6 or later on the PATH");
+    let go = shell::target_dir().join("peers").join(GO_VERSION);
+    let missing: Vec<_> = PROGRAMS.iter().filter(|program| !go.join(program).exists()).collect();
+    if !missing.is_empty() {
+        println!("installing {missing:?} {GO_VERSION}; the first time takes minutes");
+        let mut command = shell::command("go");
+        command.arg("install").env("GOBIN", &go);
+        command.args(missing.iter().map(|name| format!("tailscale.com/cmd/{name}@{GO_VERSION}")));
+        shell::run_command(&mut command, "go install")?;
+    }
+    let drivers = shell::target_dir().join("go");
+    let mut command = shell::command("go");
+    command
+        .current_dir(shell::root().join("xtask/testbed/go"))
+        .args(["build", "-tags", "ts_debug_websockets", "-o"])
+        .arg(format!("{}/", drivers.display()))
+        .arg("./cmd/...");
+    shell::run_command(&mut command, "go build").context("building the drivers")?;
+    Ok(Peers { go, drivers })
+}
