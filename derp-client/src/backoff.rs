@@ -69,7 +69,13 @@ impl Backoff {
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         let attempts = VecDeque::with_capacity(MOST_ATTEMPTS);
-        Self { policy, failures: 0, admitted: None, advice: None, attempts }
+        Self {
+            policy,
+            failures: 0,
+            admitted: None,
+            advice: None,
+            attempts,
+        }
     }
 
     /// An attempt begins.
@@ -98,15 +104,26 @@ impl Backoff {
     #[must_use]
     pub fn failed(&mut self, now: Instant, random: u64) -> Duration {
         let healthy = self.policy.healthy_after;
-        if self.admitted.take().is_some_and(|at| now.saturating_duration_since(at) >= healthy) {
+        if self
+            .admitted
+            .take()
+            .is_some_and(|at| now.saturating_duration_since(at) >= healthy)
+        {
             self.failures = 0;
         }
         let doubled = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        let ceiling = self.policy.first.saturating_mul(doubled).min(self.policy.max);
+        let ceiling = self
+            .policy
+            .first
+            .saturating_mul(doubled)
+            .min(self.policy.max);
         self.failures = self.failures.saturating_add(1);
 
-        let jittered = self.policy.floor + fraction(ceiling.saturating_sub(self.policy.floor), random);
-        jittered.max(self.advice.take().unwrap_or_default()).max(self.room_in(now))
+        let jittered =
+            self.policy.floor + fraction(ceiling.saturating_sub(self.policy.floor), random);
+        jittered
+            .max(self.advice.take().unwrap_or_default())
+            .max(self.room_in(now))
     }
 
     /// How long until another attempt is within what [`WINDOW`] allows.
@@ -132,7 +149,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    #[expect(clippy::disallowed_methods, reason = "any instant will do, and only this gives one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do, and only this gives one"
+    )]
     fn start() -> Instant {
         Instant::now()
     }
@@ -159,7 +179,9 @@ mod tests {
 
     #[test]
     fn a_server_that_connects_and_dies_is_asked_ever_more_rarely() {
-        let expected = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000];
+        let expected = [
+            100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000,
+        ];
         let waits = ceilings(Duration::from_millis(29_999), expected.len());
         for (wait, millis) in waits.iter().zip(expected) {
             assert!(almost(*wait, millis), "{waits:?}");
@@ -222,7 +244,10 @@ mod tests {
             (backoff.failed(start(), 0), backoff.failed(start(), 0))
         };
         assert_eq!(wait(2 * SECOND), (2 * SECOND, Duration::ZERO));
-        assert_eq!(wait(Duration::from_millis(u32::MAX.into())), (30 * SECOND, Duration::ZERO));
+        assert_eq!(
+            wait(Duration::from_millis(u32::MAX.into())),
+            (30 * SECOND, Duration::ZERO)
+        );
     }
 
     #[test]

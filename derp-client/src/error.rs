@@ -22,7 +22,10 @@ pub struct ConnectError {
 
 impl ConnectError {
     pub(crate) fn new(server: impl Into<String>, fault: Fault) -> Self {
-        Self { server: server.into(), fault }
+        Self {
+            server: server.into(),
+            fault,
+        }
     }
 
     /// The server as an operator knows it: the node's name, host and port, or the URL.

@@ -44,11 +44,22 @@ impl Inbound {
     /// The reading side of a connection of which `read` was read already.
     pub(crate) fn new(read: BytesMut, is_websocket: bool) -> Self {
         let (stream, websocket) = if is_websocket {
-            (BytesMut::new(), Some(Messages { raw: read, ..Messages::default() }))
+            (
+                BytesMut::new(),
+                Some(Messages {
+                    raw: read,
+                    ..Messages::default()
+                }),
+            )
         } else {
             (read, None)
         };
-        Self { stream, decoder: FrameDecoder::new(), websocket, read_len: MIN_READ }
+        Self {
+            stream,
+            decoder: FrameDecoder::new(),
+            websocket,
+            read_len: MIN_READ,
+        }
     }
 
     /// Where to read to. There is room in it.
@@ -104,7 +115,9 @@ impl Inbound {
 
     /// Moves bytes from messages to the stream, up to something else in between.
     fn unpack(&mut self) -> Result<Option<Incoming>, WebSocketError> {
-        let Some(messages) = &mut self.websocket else { return Ok(None) };
+        let Some(messages) = &mut self.websocket else {
+            return Ok(None);
+        };
         while let Some(event) = messages.decoder.decode(&mut messages.raw)? {
             match event {
                 // One that is empty costs no copy: the bytes are taken over.

@@ -30,7 +30,10 @@ fn read(der: &CertificateDer<'_>) -> Option<(NodePublic, u8)> {
     let key = NodePublic::from_hex(digits).ok()?;
     // The serial number is the version; one that needs more than eight bits is something else.
     let serial = cert.raw_serial();
-    let significant = serial.iter().position(|&byte| byte != 0).map_or(&[][..], |at| &serial[at..]);
+    let significant = serial
+        .iter()
+        .position(|&byte| byte != 0)
+        .map_or(&[][..], |at| &serial[at..]);
     match *significant {
         [] => Some((key, 0)),
         [version] => Some((key, version)),
@@ -54,7 +57,9 @@ mod tests {
     fn cert(common_name: &str, serial: &[u8]) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, common_name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
         params.serial_number = Some(SerialNumber::from_slice(serial));
         params.is_ca = IsCa::NoCa;
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
@@ -62,7 +67,10 @@ mod tests {
     }
 
     fn meta(serial: &[u8]) -> CertificateDer<'static> {
-        cert(&format!("derpkey{}", NodePublic::from_bytes(KEY).to_hex()), serial)
+        cert(
+            &format!("derpkey{}", NodePublic::from_bytes(KEY).to_hex()),
+            serial,
+        )
     }
 
     #[test]
@@ -78,8 +86,13 @@ mod tests {
     #[test]
     fn the_serial_number_is_a_version_of_eight_bits_that_is_not_zero() {
         let key = Some(NodePublic::from_bytes(KEY));
-        let table: [(&[u8], _); 5] =
-            [(&[1], key), (&[2], key), (&[0, 0xff], key), (&[0], None), (&[1, 0], None)];
+        let table: [(&[u8], _); 5] = [
+            (&[1], key),
+            (&[2], key),
+            (&[0, 0xff], key),
+            (&[0], None),
+            (&[1, 0], None),
+        ];
         for (serial, expected) in table {
             assert_eq!(server_key(&[meta(serial)]), expected, "{serial:?}");
         }
@@ -91,7 +104,12 @@ mod tests {
     #[test]
     fn names_and_bytes_that_are_no_meta_certificate_are_passed_over() {
         let digits = NodePublic::from_bytes(KEY).to_hex();
-        for name in [format!("derpkey{digits}0"), "derpkey".into(), digits, "derpkeyzz".into()] {
+        for name in [
+            format!("derpkey{digits}0"),
+            "derpkey".into(),
+            digits,
+            "derpkeyzz".into(),
+        ] {
             assert_eq!(server_key(&[cert(&name, &[2])]), None, "{name}");
         }
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff, 0xff]);

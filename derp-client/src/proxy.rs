@@ -53,13 +53,17 @@ impl Proxy {
             request.push_str("\r\n");
         }
         request.push_str("\r\n");
-        io.write_all(request.as_bytes()).await.map_err(HeadError::Io)?;
+        io.write_all(request.as_bytes())
+            .await
+            .map_err(HeadError::Io)?;
         io.flush().await.map_err(HeadError::Io)?;
 
         let mut buf = BytesMut::new();
         let head = Head::read(io, &mut buf).await?;
         if head.status != 200 {
-            return Err(ProxyError::Refused { status: head.status });
+            return Err(ProxyError::Refused {
+                status: head.status,
+            });
         }
         // Behind the tunnel the client speaks first: this is from nobody who is meant.
         if !buf.is_empty() {
@@ -79,7 +83,11 @@ impl fmt::Display for Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secret = if self.authorization.is_some() { ", with a password" } else { "" };
+        let secret = if self.authorization.is_some() {
+            ", with a password"
+        } else {
+            ""
+        };
         write!(f, "Proxy({self}{secret})")
     }
 }
@@ -111,7 +119,12 @@ impl FromStr for Proxy {
         };
         let port = port.unwrap_or(if tls { 443 } else { 80 });
         let host = host.parse().map_err(|_| ProxyError::Url)?;
-        Ok(Self { tls, host, port, authorization })
+        Ok(Self {
+            tls,
+            host,
+            port,
+            authorization,
+        })
     }
 }
 
@@ -124,7 +137,9 @@ fn percent_decode(text: &str) -> Result<Vec<u8>, ProxyError> {
             continue;
         }
         let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(ProxyError::Url) };
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err(ProxyError::Url);
+        };
         decoded.push(u8::try_from(16 * high + low).expect("two hexadecimal digits are a byte"));
     }
     Ok(decoded)
@@ -164,7 +179,14 @@ mod tests {
         assert_eq!(shown("proxy.test:3128"), "http://proxy.test:3128");
         assert_eq!(shown("HTTP://proxy.test:3128/"), "http://proxy.test:3128");
         assert_eq!(shown("https://[::1]"), "https://[::1]:443");
-        for text in ["", "socks5://proxy.test", "http://", "http://a b", "http://x/y", "a:0"] {
+        for text in [
+            "",
+            "socks5://proxy.test",
+            "http://",
+            "http://a b",
+            "http://x/y",
+            "a:0",
+        ] {
             assert!(text.parse::<Proxy>().is_err(), "{text:?}");
         }
     }
@@ -175,7 +197,10 @@ mod tests {
         let value = format!("Basic {}", BASE64.encode(b"user:p@ss:"));
         assert_eq!(proxy.authorization, Some(value));
         let printed = format!("{proxy} {proxy:?}");
-        assert_eq!(printed, "http://proxy.test:80 Proxy(http://proxy.test:80, with a password)");
+        assert_eq!(
+            printed,
+            "http://proxy.test:80 Proxy(http://proxy.test:80, with a password)"
+        );
         assert!("http://u:%4@proxy.test".parse::<Proxy>().is_err());
     }
 
@@ -199,7 +224,10 @@ mod tests {
         assert_eq!(request, format!("{head}\r\n"));
         assert!(result.is_ok());
         let (request, _) = tunnel("u:p@proxy.test", ok).await;
-        assert_eq!(request, format!("{head}Proxy-Authorization: Basic dTpw\r\n\r\n"));
+        assert_eq!(
+            request,
+            format!("{head}Proxy-Authorization: Basic dTpw\r\n\r\n")
+        );
     }
 
     #[tokio::test]

@@ -35,7 +35,12 @@ impl SendLimiter {
             burst => burst as f64,
         };
         let rate = info.token_bucket_bytes_per_second as f64;
-        Some(Self { rate, burst, tokens: burst, updated: now })
+        Some(Self {
+            rate,
+            burst,
+            tokens: burst,
+            updated: now,
+        })
     }
 
     /// Whether a packet of `len` bytes may be sent; if so, its tokens are gone.
@@ -67,7 +72,10 @@ mod tests {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "any instant will do, and only this gives one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do, and only this gives one"
+    )]
     fn start() -> Instant {
         Instant::now()
     }
@@ -95,7 +103,10 @@ mod tests {
     #[test]
     fn a_server_that_asks_for_nothing_gets_no_limit() {
         for rate in [0, -1, i64::MIN] {
-            assert!(SendLimiter::asked_for(&asking(rate, 5), start()).is_none(), "{rate}");
+            assert!(
+                SendLimiter::asked_for(&asking(rate, 5), start()).is_none(),
+                "{rate}"
+            );
         }
     }
 
@@ -104,7 +115,10 @@ mod tests {
         let now = start();
         for burst in [0, -1, i64::MIN] {
             let mut limiter = SendLimiter::asked_for(&asking(1, burst), now).unwrap();
-            assert!(limiter.allow(MAX_PACKET_LEN, now) && !limiter.allow(0, now), "{burst}");
+            assert!(
+                limiter.allow(MAX_PACKET_LEN, now) && !limiter.allow(0, now),
+                "{burst}"
+            );
         }
         let mut limiter = SendLimiter::asked_for(&asking(i64::MAX, i64::MAX), now).unwrap();
         assert!((0..1000).all(|_| limiter.allow(MAX_PACKET_LEN, now)));

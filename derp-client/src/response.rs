@@ -46,12 +46,17 @@ impl Head {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let parsed = response.parse(bytes).map_err(|_| HeadError::Malformed)?;
-        let httparse::Status::Complete(len) = parsed else { return Ok(None) };
+        let httparse::Status::Complete(len) = parsed else {
+            return Ok(None);
+        };
         if len > MAX_HEAD_LEN {
             return Err(HeadError::TooLong);
         }
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let headers = response.headers.iter().map(|h| (h.name.to_owned(), text(h.value)));
+        let headers = response
+            .headers
+            .iter()
+            .map(|h| (h.name.to_owned(), text(h.value)));
         let headers = headers.collect();
         let status = response.code.expect("a response that parsed has a status");
         Ok(Some((Self { status, headers }, len)))
@@ -60,7 +65,10 @@ impl Head {
     /// The values of a header, in their order; its name is compared without regard to case.
     pub(crate) fn header(&self, name: &str) -> impl Iterator<Item = &str> {
         let named = move |(given, _): &&(String, String)| given.eq_ignore_ascii_case(name);
-        self.headers.iter().filter(named).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .filter(named)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -95,7 +103,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_follows_the_head_is_kept() {
-        let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nx: 1\r\nX: 2\r\n\r\n\x01\0";
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nx: 1\r\nX: 2\r\n\r\n\x01\0";
         let (head, rest) = read(answer).await.unwrap();
         assert_eq!((head.status, &rest[..]), (101, &b"\x01\0"[..]));
         assert_eq!(head.header("X").collect::<Vec<_>>(), ["1", "2"]);
@@ -107,7 +116,13 @@ mod tests {
         assert!(matches!(read(&endless).await, Err(HeadError::Malformed)));
         let endless = [&b"HTTP/1.1 101 x\r\na: "[..], &[b'x'; 64 << 10]].concat();
         assert!(matches!(read(&endless).await, Err(HeadError::TooLong)));
-        assert!(matches!(read(b"SSH-2.0-x\r\n\r\n").await, Err(HeadError::Malformed)));
-        assert!(matches!(read(b"HTTP/1.1 200 OK\r\n").await, Err(HeadError::Closed)));
+        assert!(matches!(
+            read(b"SSH-2.0-x\r\n\r\n").await,
+            Err(HeadError::Malformed)
+        ));
+        assert!(matches!(
+            read(b"HTTP/1.1 200 OK\r\n").await,
+            Err(HeadError::Closed)
+        ));
     }
 }

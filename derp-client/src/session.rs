@@ -30,7 +30,10 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) const fn new(login: AwaitServerInfo) -> Self {
-        Self { login, admitted: false }
+        Self {
+            login,
+            admitted: false,
+        }
     }
 
     /// Whether the server has admitted the client.
@@ -56,17 +59,22 @@ impl Session {
             }
             _ if !self.admitted => return Err(RecvError::OutOfTurn(frame.ty)),
             ServerFrame::Ping(data) => return Ok(Step::Pong(data)),
-            ServerFrame::RecvPacket { src, .. } => {
-                Received::Packet { src, packet: packet_of(&frame.body) }
-            }
+            ServerFrame::RecvPacket { src, .. } => Received::Packet {
+                src,
+                packet: packet_of(&frame.body),
+            },
             ServerFrame::KeepAlive => Received::KeepAlive,
             ServerFrame::PeerGone { key, reason } => Received::PeerGone { key, reason },
             ServerFrame::PeerPresent(present) => Received::PeerPresent(present),
             ServerFrame::Pong(data) => Received::Pong(data),
             ServerFrame::Health(problem) => Received::Health(health_of(&problem)),
-            ServerFrame::Restarting { reconnect_in, try_for } => {
-                Received::Restarting { reconnect_in, try_for }
-            }
+            ServerFrame::Restarting {
+                reconnect_in,
+                try_for,
+            } => Received::Restarting {
+                reconnect_in,
+                try_for,
+            },
         };
         Ok(Step::Deliver(received))
     }
@@ -80,8 +88,11 @@ fn packet_of(body: &Bytes) -> Bytes {
 /// What the server says is wrong, fit to be shown: nobody wants a megabyte of it, or its control
 /// characters.
 fn health_of(problem: &str) -> Option<String> {
-    let shown: String =
-        problem.chars().filter(|c| !c.is_control()).take(MAX_HEALTH_LEN).collect();
+    let shown: String = problem
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_HEALTH_LEN)
+        .collect();
     (!problem.is_empty()).then_some(shown)
 }
 
@@ -101,24 +112,36 @@ mod tests {
     const PEER: NodePublic = NodePublic::from_bytes([7; 32]);
 
     fn session() -> Session {
-        let (server, client) = (NodePrivate::from_random([1; 32]), NodePrivate::from_random([2; 32]));
+        let (server, client) = (
+            NodePrivate::from_random([1; 32]),
+            NodePrivate::from_random([2; 32]),
+        );
         let identity = ServerIdentity::known(server.public());
         let login = identity.hello(&client, &ClientInfo::plain(), [3; 24], &mut Vec::new());
         Session::new(login.unwrap())
     }
 
     fn admitted() -> Session {
-        Session { admitted: true, ..session() }
+        Session {
+            admitted: true,
+            ..session()
+        }
     }
 
     fn frame(ty: FrameType, body: &[u8]) -> OwnedFrame {
-        OwnedFrame { ty, body: Bytes::copy_from_slice(body) }
+        OwnedFrame {
+            ty,
+            body: Bytes::copy_from_slice(body),
+        }
     }
 
     fn encoded(frame: &ServerFrame<'_>) -> OwnedFrame {
         let mut wire = BytesMut::new();
         frame.encode(&mut wire);
-        FrameDecoder::<ServerSide>::new().decode(&mut wire).unwrap().unwrap()
+        FrameDecoder::<ServerSide>::new()
+            .decode(&mut wire)
+            .unwrap()
+            .unwrap()
     }
 
     #[test]
@@ -135,31 +158,59 @@ mod tests {
         let deliver = Step::Deliver;
         let table = [
             (
-                ServerFrame::RecvPacket { src: PEER, packet: b"packet" },
+                ServerFrame::RecvPacket {
+                    src: PEER,
+                    packet: b"packet",
+                },
                 deliver(Received::Packet { src: PEER, packet }),
             ),
             (
-                ServerFrame::RecvPacket { src: PEER, packet: b"" },
-                deliver(Received::Packet { src: PEER, packet: Bytes::new() }),
+                ServerFrame::RecvPacket {
+                    src: PEER,
+                    packet: b"",
+                },
+                deliver(Received::Packet {
+                    src: PEER,
+                    packet: Bytes::new(),
+                }),
             ),
             (
                 ServerFrame::PeerGone { key: PEER, reason },
                 deliver(Received::PeerGone { key: PEER, reason }),
             ),
-            (ServerFrame::PeerPresent(present), deliver(Received::PeerPresent(present))),
+            (
+                ServerFrame::PeerPresent(present),
+                deliver(Received::PeerPresent(present)),
+            ),
             (ServerFrame::Ping(ping), Step::Pong(ping)),
             (ServerFrame::Pong(ping), deliver(Received::Pong(ping))),
-            (ServerFrame::Health("BAD".into()), deliver(Received::Health(Some("BAD".into())))),
-            (ServerFrame::Health("".into()), deliver(Received::Health(None))),
             (
-                ServerFrame::Restarting { reconnect_in, try_for },
-                deliver(Received::Restarting { reconnect_in, try_for }),
+                ServerFrame::Health("BAD".into()),
+                deliver(Received::Health(Some("BAD".into()))),
+            ),
+            (
+                ServerFrame::Health("".into()),
+                deliver(Received::Health(None)),
+            ),
+            (
+                ServerFrame::Restarting {
+                    reconnect_in,
+                    try_for,
+                },
+                deliver(Received::Restarting {
+                    reconnect_in,
+                    try_for,
+                }),
             ),
             (ServerFrame::KeepAlive, deliver(Received::KeepAlive)),
             (ServerFrame::ServerKey(PEER), Step::Skip),
         ];
         for (sent, expected) in table {
-            assert_eq!(admitted().on_frame(&encoded(&sent)).unwrap(), expected, "{sent:?}");
+            assert_eq!(
+                admitted().on_frame(&encoded(&sent)).unwrap(),
+                expected,
+                "{sent:?}"
+            );
         }
     }
 
@@ -187,7 +238,10 @@ mod tests {
     #[test]
     fn nothing_is_believed_before_the_server_has_proved_its_key() {
         let early = session().on_frame(&encoded(&ServerFrame::KeepAlive));
-        assert!(matches!(early, Err(RecvError::OutOfTurn(FrameType::KEEP_ALIVE))));
+        assert!(matches!(
+            early,
+            Err(RecvError::OutOfTurn(FrameType::KEEP_ALIVE))
+        ));
         let greeting = encoded(&ServerFrame::ServerKey(PEER));
         assert_eq!(session().on_frame(&greeting).unwrap(), Step::Skip);
 
@@ -201,11 +255,17 @@ mod tests {
     #[test]
     fn a_health_message_is_cut_and_cleaned() {
         let long = format!("\x1b[31m{}", "x".repeat(1 << 20));
-        let step = admitted().on_frame(&frame(FrameType::HEALTH, long.as_bytes())).unwrap();
-        let Step::Deliver(Received::Health(Some(text))) = step else { panic!("{step:?}") };
+        let step = admitted()
+            .on_frame(&frame(FrameType::HEALTH, long.as_bytes()))
+            .unwrap();
+        let Step::Deliver(Received::Health(Some(text))) = step else {
+            panic!("{step:?}")
+        };
         assert!(text.starts_with("[31mxxx") && text.len() == MAX_HEALTH_LEN);
         // A problem that cannot be shown is a problem still.
-        let step = admitted().on_frame(&frame(FrameType::HEALTH, b"\0")).unwrap();
+        let step = admitted()
+            .on_frame(&frame(FrameType::HEALTH, b"\0"))
+            .unwrap();
         assert_eq!(step, Step::Deliver(Received::Health(Some(String::new()))));
     }
 
@@ -226,7 +286,9 @@ mod tests {
     #[test]
     fn the_codec_refuses_what_is_too_long_before_it_is_here() {
         let mut wire = BytesMut::from(&[5, 0x00, 0x10, 0x00, 0x01][..]);
-        let err = FrameDecoder::<ServerSide>::new().decode(&mut wire).unwrap_err();
+        let err = FrameDecoder::<ServerSide>::new()
+            .decode(&mut wire)
+            .unwrap_err();
         assert!(matches!(err, DecodeError::TooLong { max: 0x10_0000, .. }));
     }
 }

@@ -38,7 +38,11 @@ pub struct UrlTarget {
 
 impl From<ServerUrl> for Target {
     fn from(url: ServerUrl) -> Self {
-        Self::Url(UrlTarget { url, dial_host: None, check: CertCheck::HostName })
+        Self::Url(UrlTarget {
+            url,
+            dial_host: None,
+            check: CertCheck::HostName,
+        })
     }
 }
 
@@ -91,7 +95,8 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let name = ServerName::try_from(text.to_owned());
-        name.map(Self).map_err(|_| TargetError::HostName(printable(text)))
+        name.map(Self)
+            .map_err(|_| TargetError::HostName(printable(text)))
     }
 }
 
@@ -153,9 +158,14 @@ impl FromStr for ServerUrl {
             None => (rest, ""),
         };
         let (host, port) = split_port(authority).ok_or_else(bad)?;
-        let port = port.unwrap_or(default_port(tls));
+        let port = port.unwrap_or_else(|| default_port(tls));
         let path = if path.len() > 1 { path } else { DERP_PATH };
-        Ok(Self { tls, host: host.parse()?, port, path: path.to_owned() })
+        Ok(Self {
+            tls,
+            host: host.parse()?,
+            port,
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -187,7 +197,11 @@ const fn default_port(tls: bool) -> u16 {
 
 /// The value of a `Host` header: the port is left out where it is the scheme's own.
 fn host_header(host: &Host, port: u16, tls: bool) -> String {
-    if port == default_port(tls) { host.in_url() } else { host.with_port(port) }
+    if port == default_port(tls) {
+        host.in_url()
+    } else {
+        host.with_port(port)
+    }
 }
 
 /// A server's description that cannot be used.
@@ -281,7 +295,11 @@ impl Addresses {
             Some(IpAddr::V4(ip)) => (Family::Literal(ip), Family::Off),
             Some(IpAddr::V6(ip)) => (Family::Off, Family::Literal(ip)),
         };
-        Self { ipv4, ipv6, host: host.clone() }
+        Self {
+            ipv4,
+            ipv6,
+            host: host.clone(),
+        }
     }
 
     fn of_node(node: &DerpNode, host: &Host) -> Self {
@@ -295,7 +313,11 @@ impl Addresses {
             Family::Lookup => by_host.ipv6,
             given => given,
         };
-        Self { ipv4, ipv6, host: host.clone() }
+        Self {
+            ipv4,
+            ipv6,
+            host: host.clone(),
+        }
     }
 }
 
@@ -330,7 +352,11 @@ impl Endpoint {
 
     /// The endpoint of a URL.
     pub(crate) fn of_url(target: &UrlTarget) -> Self {
-        let UrlTarget { url, dial_host, check } = target;
+        let UrlTarget {
+            url,
+            dial_host,
+            check,
+        } = target;
         Self {
             name: url.to_string(),
             node: None,
@@ -383,18 +409,45 @@ mod tests {
         let v6: Ipv6Addr = "2001:db8::1".parse().unwrap();
         let table = [
             ("derp.test", "", "", (Family::Lookup, Family::Lookup)),
-            ("derp.test", "192.0.2.1", "", (Family::Literal(v4), Family::Lookup)),
-            ("derp.test", "none", "2001:db8::1", (Family::Off, Family::Literal(v6))),
-            ("derp.test", "192.0.2.1", "none", (Family::Literal(v4), Family::Off)),
+            (
+                "derp.test",
+                "192.0.2.1",
+                "",
+                (Family::Literal(v4), Family::Lookup),
+            ),
+            (
+                "derp.test",
+                "none",
+                "2001:db8::1",
+                (Family::Off, Family::Literal(v6)),
+            ),
+            (
+                "derp.test",
+                "192.0.2.1",
+                "none",
+                (Family::Literal(v4), Family::Off),
+            ),
             ("derp.test", "", "192.0.2.1", (Family::Lookup, Family::Off)),
-            ("derp.test", "::ffff:192.0.2.1", "", (Family::Off, Family::Lookup)),
+            (
+                "derp.test",
+                "::ffff:192.0.2.1",
+                "",
+                (Family::Off, Family::Lookup),
+            ),
             ("192.0.2.1", "", "", (Family::Literal(v4), Family::Off)),
             ("2001:db8::1", "", "", (Family::Off, Family::Literal(v6))),
-            ("2001:db8::1", "192.0.2.1", "", (Family::Literal(v4), Family::Literal(v6))),
+            (
+                "2001:db8::1",
+                "192.0.2.1",
+                "",
+                (Family::Literal(v4), Family::Literal(v6)),
+            ),
         ];
         for (host, ipv4, ipv6, expected) in table {
             let endpoint = Endpoint::of_node(&node(host, ipv4, ipv6), false).unwrap();
-            let Addresses { ipv4: v4, ipv6: v6, .. } = endpoint.addresses;
+            let Addresses {
+                ipv4: v4, ipv6: v6, ..
+            } = endpoint.addresses;
             assert_eq!((v4, v6), expected, "{host} {ipv4:?} {ipv6:?}");
         }
     }
@@ -402,21 +455,39 @@ mod tests {
     #[test]
     fn a_node_that_cannot_be_used_says_why() {
         let refused = |node: DerpNode| Endpoint::of_node(&node, false).unwrap_err();
-        assert_eq!(refused(node("derp.test", "none", "none")), TargetError::NoFamily);
-        assert_eq!(refused(node("192.0.2.1", "none", "")), TargetError::NoFamily);
+        assert_eq!(
+            refused(node("derp.test", "none", "none")),
+            TargetError::NoFamily
+        );
+        assert_eq!(
+            refused(node("192.0.2.1", "none", "")),
+            TargetError::NoFamily
+        );
         let hostile = node("a\r\nX: b", "", "");
         assert_eq!(refused(hostile), TargetError::HostName("aX: b".into()));
-        assert_eq!(refused(node("", "", "")), TargetError::HostName(String::new()));
-        let no_port = DerpNode { derp_port: -1, ..node("derp.test", "", "") };
+        assert_eq!(
+            refused(node("", "", "")),
+            TargetError::HostName(String::new())
+        );
+        let no_port = DerpNode {
+            derp_port: -1,
+            ..node("derp.test", "", "")
+        };
         assert_eq!(refused(no_port), TargetError::Port(-1));
-        let named = DerpNode { cert_name: "no name".into(), ..node("derp.test", "", "") };
+        let named = DerpNode {
+            cert_name: "no name".into(),
+            ..node("derp.test", "", "")
+        };
         assert_eq!(refused(named), TargetError::CertName("no name".into()));
     }
 
     #[test]
     fn the_host_header_leaves_out_the_schemes_own_port() {
         let header = |host: &str, derp_port, plain| {
-            let node = DerpNode { derp_port, ..node(host, "", "") };
+            let node = DerpNode {
+                derp_port,
+                ..node(host, "", "")
+            };
             Endpoint::of_node(&node, plain).unwrap().host_header()
         };
         assert_eq!(header("derp.test", 0, false), "derp.test");
@@ -435,7 +506,10 @@ mod tests {
             ("https://derp.test:443/derp", "https://derp.test/derp"),
             ("http://127.0.0.1:3340/derp", "http://127.0.0.1:3340/derp"),
             ("http://127.0.0.1:443", "http://127.0.0.1:443/derp"),
-            ("https://[2001:db8::1]:8443/x/y", "https://[2001:db8::1]:8443/x/y"),
+            (
+                "https://[2001:db8::1]:8443/x/y",
+                "https://[2001:db8::1]:8443/x/y",
+            ),
             ("https://[::1]", "https://[::1]/derp"),
         ];
         for (text, expected) in table {

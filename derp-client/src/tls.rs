@@ -78,14 +78,20 @@ impl CertCheck {
         let name = &node.cert_name;
         if let Some(digits) = name.strip_prefix(CERT_PIN_PREFIX) {
             let pin = CertPin::from_hex(digits);
-            return pin.map(Self::Pin).map_err(|err| TargetError::Pin(printable(name), err));
+            return pin
+                .map(Self::Pin)
+                .map_err(|err| TargetError::Pin(printable(name), err));
         }
         if !name.is_empty() && *name != node.host_name {
             let name = ServerName::try_from(name.clone());
             let bad = |_| TargetError::CertName(printable(&node.cert_name));
             return name.map(Self::OtherName).map_err(bad);
         }
-        Ok(if node.insecure_for_tests { Self::Insecure } else { Self::HostName })
+        Ok(if node.insecure_for_tests {
+            Self::Insecure
+        } else {
+            Self::HostName
+        })
     }
 
     /// Whether chains are checked against roots.
@@ -225,7 +231,11 @@ pub(crate) fn client_config(
         .with_safe_default_protocol_versions()
         .expect("the provider has cipher suites for TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { check, chains, provider }))
+        .with_custom_certificate_verifier(Arc::new(Verifier {
+            check,
+            chains,
+            provider,
+        }))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     config
@@ -289,6 +299,8 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

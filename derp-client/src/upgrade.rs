@@ -81,7 +81,10 @@ pub(crate) async fn response(
             let _reason_or_not = timeout(REASON_WITHIN, io.read_buf(&mut buf)).await;
         }
         let reason = printable(String::from_utf8_lossy(&buf).trim());
-        return Err(UpgradeError::Refused { status: head.status, reason });
+        return Err(UpgradeError::Refused {
+            status: head.status,
+            reason,
+        });
     }
     if let Wanted::WebSocket(challenge) = wanted {
         check_websocket(&head, challenge)?;
@@ -97,16 +100,30 @@ fn check_websocket(head: &Head, challenge: &Challenge) -> Result<(), UpgradeErro
         tokens.any(|given| given.trim().eq_ignore_ascii_case(token))
     };
     if !named("Upgrade", UPGRADE_WEBSOCKET) || !named("Connection", "Upgrade") {
-        return Err(UpgradeError::NotWebSocket("it does not say that it upgrades"));
+        return Err(UpgradeError::NotWebSocket(
+            "it does not say that it upgrades",
+        ));
     }
-    if !head.header("Sec-WebSocket-Accept").eq([challenge.accept().as_str()]) {
-        return Err(UpgradeError::NotWebSocket("it does not prove that it read the request"));
+    if !head
+        .header("Sec-WebSocket-Accept")
+        .eq([challenge.accept().as_str()])
+    {
+        return Err(UpgradeError::NotWebSocket(
+            "it does not prove that it read the request",
+        ));
     }
     if head.header("Sec-WebSocket-Extensions").next().is_some() {
-        return Err(UpgradeError::NotWebSocket("it chose an extension that was not offered"));
+        return Err(UpgradeError::NotWebSocket(
+            "it chose an extension that was not offered",
+        ));
     }
-    if !head.header("Sec-WebSocket-Protocol").eq([WEBSOCKET_PROTOCOL]) {
-        return Err(UpgradeError::NotWebSocket("it does not speak the derp subprotocol"));
+    if !head
+        .header("Sec-WebSocket-Protocol")
+        .eq([WEBSOCKET_PROTOCOL])
+    {
+        return Err(UpgradeError::NotWebSocket(
+            "it does not speak the derp subprotocol",
+        ));
     }
     Ok(())
 }
@@ -138,7 +155,10 @@ mod tests {
     use super::*;
 
     fn endpoint() -> Endpoint {
-        let node = DerpNode { host_name: "derp.test".into(), ..DerpNode::default() };
+        let node = DerpNode {
+            host_name: "derp.test".into(),
+            ..DerpNode::default()
+        };
         Endpoint::of_node(&node, false).unwrap()
     }
 
@@ -166,9 +186,15 @@ mod tests {
 
     #[test]
     fn the_ideal_node_is_named_unless_its_name_would_break_the_head() {
-        let with = |node: &str| Endpoint { ideal_node: Some(node.into()), ..endpoint() };
+        let with = |node: &str| Endpoint {
+            ideal_node: Some(node.into()),
+            ..endpoint()
+        };
         let named = shown(&with("1a"), Wanted::FastStart);
-        assert!(named.ends_with("Derp-Fast-Start: 1\r\nIdeal-Node: 1a\r\n\r\n"), "{named}");
+        assert!(
+            named.ends_with("Derp-Fast-Start: 1\r\nIdeal-Node: 1a\r\n\r\n"),
+            "{named}"
+        );
         let hostile = shown(&with("1a\r\nX: y"), Wanted::FastStart);
         assert_eq!(hostile, shown(&endpoint(), Wanted::FastStart));
     }
@@ -185,7 +211,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_told_with_its_reason() {
-        let refusal = b"HTTP/1.1 426 Upgrade Required\r\n\r\nDERP requires\x1b connection upgrade\n";
+        let refusal =
+            b"HTTP/1.1 426 Upgrade Required\r\n\r\nDERP requires\x1b connection upgrade\n";
         let err = answered(refusal).await.unwrap_err();
         let told = "the server answers with HTTP status 426: DERP requires connection upgrade";
         assert_eq!(err.to_string(), told);
@@ -199,7 +226,9 @@ mod tests {
                     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
                     Sec-WebSocket-Protocol: derp\r\n\r\n";
         let open = async |answer: &str| {
-            response(&mut answer.as_bytes(), Wanted::WebSocket(&challenge)).await.is_ok()
+            response(&mut answer.as_bytes(), Wanted::WebSocket(&challenge))
+                .await
+                .is_ok()
         };
         assert!(open(good).await);
         let extended = good.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n");

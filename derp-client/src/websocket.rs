@@ -27,7 +27,9 @@ pub(crate) struct Challenge {
 
 impl Challenge {
     pub(crate) fn from_random(random: [u8; 16]) -> Self {
-        Self { key: BASE64.encode(&random) }
+        Self {
+            key: BASE64.encode(&random),
+        }
     }
 
     /// The value of `Sec-WebSocket-Key`.
@@ -114,11 +116,19 @@ impl Decoder {
     pub(crate) fn decode(&mut self, raw: &mut BytesMut) -> Result<Option<Event>, WebSocketError> {
         loop {
             if self.remaining > 0 {
-                let here = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(raw.len());
+                let here = usize::try_from(self.remaining)
+                    .unwrap_or(usize::MAX)
+                    .min(raw.len());
                 self.remaining -= here as u64;
                 return Ok((here > 0).then(|| Event::Payload(raw.split_to(here))));
             }
-            let Some(Header { fin, opcode, len, header_len }) = Header::parse(raw)? else {
+            let Some(Header {
+                fin,
+                opcode,
+                len,
+                header_len,
+            }) = Header::parse(raw)?
+            else {
                 return Ok(None);
             };
             match opcode {
@@ -163,7 +173,9 @@ struct Header {
 
 impl Header {
     fn parse(bytes: &[u8]) -> Result<Option<Self>, WebSocketError> {
-        let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        let Some((&[first, second], rest)) = bytes.split_first_chunk() else {
+            return Ok(None);
+        };
         if first & 0x70 != 0 {
             return Err(WebSocketError::Broken("reserved bits are set"));
         }
@@ -184,7 +196,12 @@ impl Header {
         if len > i64::MAX as u64 {
             return Err(WebSocketError::Broken("a length of 64 bits"));
         }
-        Ok(Some(Self { fin: first & FIN != 0, opcode: first & 0x0f, len, header_len }))
+        Ok(Some(Self {
+            fin: first & FIN != 0,
+            opcode: first & 0x0f,
+            len,
+            header_len,
+        }))
     }
 }
 
@@ -196,7 +213,10 @@ fn closed(payload: &[u8]) -> Result<Event, WebSocketError> {
             1000 | 1001 => Ok(Event::Closed),
             code => {
                 let reason = printable(&String::from_utf8_lossy(reason));
-                Err(WebSocketError::Closed { code, reason: Reason(reason) })
+                Err(WebSocketError::Closed {
+                    code,
+                    reason: Reason(reason),
+                })
             }
         },
     }
@@ -236,7 +256,11 @@ impl Reason {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ": {}", self.0)
+        }
     }
 }
 
@@ -287,7 +311,9 @@ mod tests {
         let (mut out, mut sent) = (BytesMut::new(), Vec::new());
         encode_binary(&packet, &mut out);
         while !out.is_empty() {
-            let [0x82, 0xfe, high, low] = out[..4] else { panic!("a masked binary message") };
+            let [0x82, 0xfe, high, low] = out[..4] else {
+                panic!("a masked binary message")
+            };
             let len = usize::from(u16::from_be_bytes([high, low]));
             assert!(len <= MAX_PAYLOAD_LEN);
             let message = out.split_to(8 + len);
@@ -299,7 +325,8 @@ mod tests {
 
     #[test]
     fn messages_are_a_stream_with_pings_in_between() {
-        let wire = b"\x02\x02ab\x89\x03hey\x00\x01c\x8a\x00\x80\x00\x82\x7e\x00\x02de\x88\x02\x03\xe8";
+        let wire =
+            b"\x02\x02ab\x89\x03hey\x00\x01c\x8a\x00\x80\x00\x82\x7e\x00\x02de\x88\x02\x03\xe8";
         let ping = Event::Ping(Bytes::from_static(b"hey"));
         let expected = [payload(b"ab"), ping, payload(b"cde"), Event::Closed];
         assert_eq!(decode(wire).unwrap(), expected);
@@ -318,17 +345,20 @@ mod tests {
     #[test]
     fn a_server_that_breaks_the_rules_is_left() {
         let broken = [
-            &b"\xc2\x00"[..],                          // a reserved bit
-            b"\x82\x80\0\0\0\0",                       // masked
-            b"\x80\x01x",                              // a continuation of nothing
-            b"\x02\x00\x82\x00",                       // a message within a message
-            b"\x09\x00",                               // a ping in fragments
-            b"\x89\x7e\x00\x7e",                       // a ping of 126 bytes
-            b"\x83\x00",                               // an unknown type
-            b"\x82\x7f\x80\0\0\0\0\0\0\0",             // 2^63 bytes
+            &b"\xc2\x00"[..],              // a reserved bit
+            b"\x82\x80\0\0\0\0",           // masked
+            b"\x80\x01x",                  // a continuation of nothing
+            b"\x02\x00\x82\x00",           // a message within a message
+            b"\x09\x00",                   // a ping in fragments
+            b"\x89\x7e\x00\x7e",           // a ping of 126 bytes
+            b"\x83\x00",                   // an unknown type
+            b"\x82\x7f\x80\0\0\0\0\0\0\0", // 2^63 bytes
         ];
         for wire in broken {
-            assert!(matches!(decode(wire), Err(WebSocketError::Broken(_))), "{wire:x?}");
+            assert!(
+                matches!(decode(wire), Err(WebSocketError::Broken(_))),
+                "{wire:x?}"
+            );
         }
         assert_eq!(decode(b"\x81\x02hi"), Err(WebSocketError::Text));
     }
@@ -342,7 +372,10 @@ mod tests {
         let told = "the server closed the WebSocket with code 1008: policy";
         assert_eq!(err.to_string(), told);
         let err = decode(b"\x88\x02\x03\xf3").unwrap_err();
-        assert_eq!(err.to_string(), "the server closed the WebSocket with code 1011");
+        assert_eq!(
+            err.to_string(),
+            "the server closed the WebSocket with code 1011"
+        );
     }
 
     proptest! {

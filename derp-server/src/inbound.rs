@@ -23,8 +23,9 @@ use crate::turn::Turn;
 
 /// A change of home within this time after login is none: the client is merely starting.
 const SETTLING: Duration = Duration::from_secs(5);
-/// How long a frame may take from its first to its last byte, for each 2 KiB and to begin with.
+/// How long a frame may take from its first to its last byte: this much, and more by its length.
 const FRAME_PATIENCE: Duration = Duration::from_secs(10);
+const FRAME_BYTES_PER_SECOND: u64 = 2048;
 
 /// How far a client's bytes were understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +50,10 @@ pub(crate) struct Inbound {
     home: bool,
     not_ideal: bool,
     since: Instant,
-    /// When the first byte of the unfinished frame came, and when its last must have come.
-    frame_deadline: Option<Instant>,
+    /// Since when something is unfinished: a frame, or a record that holds one.
+    unfinished_since: Option<Instant>,
+    /// The announced length of the unfinished frame, once that is known.
+    unfinished_len: u32,
     /// Something was put into the client's own lanes.
     has_answers: bool,
     pub(crate) packets_received: u64,
@@ -69,7 +72,8 @@ impl Inbound {
             home: false,
             not_ideal,
             since: now,
-            frame_deadline: None,
+            unfinished_since: None,
+            unfinished_len: 0,
             has_answers: false,
             packets_received: 0,
             bytes_received: 0,
@@ -85,9 +89,19 @@ impl Inbound {
             .map(|rate| Box::new(TokenBucket::of_bytes(rate, now)));
     }
 
-    /// When the unfinished frame must have come whole, if there is one.
-    pub(crate) const fn frame_deadline(&self) -> Option<Instant> {
-        self.frame_deadline
+    /// When what is unfinished must have come whole, if anything is.
+    pub(crate) fn frame_deadline(&self) -> Option<Instant> {
+        let seconds = u64::from(self.unfinished_len) / FRAME_BYTES_PER_SECOND;
+        self.unfinished_since.map(|since| since + FRAME_PATIENCE + Duration::from_secs(seconds))
+    }
+
+    /// All bytes that have come are understood, or else some wait for more.
+    pub(crate) fn note_rest(&mut self, is_empty: bool, now: Instant) {
+        if is_empty && !self.scanner.is_skipping() {
+            self.unfinished_since = None;
+        } else {
+            self.unfinished_since.get_or_insert(now);
+        }
     }
 
     /// Whether the client is owed an answer since this was last asked.
@@ -117,7 +131,7 @@ impl Inbound {
                         turn.tally.unknown_frames += 1;
                     }
                     range.start += end;
-                    self.expect_rest_of_frame(len, turn.now);
+                    self.begin_frame(len);
                     continue;
                 }
                 Scanned::Skipping { end } => {
@@ -125,10 +139,7 @@ impl Inbound {
                     continue;
                 }
                 Scanned::Partial { header, .. } => {
-                    let len = header.map_or(0, |header| header.len);
-                    if self.frame_deadline.is_none() {
-                        self.expect_rest_of_frame(len, turn.now);
-                    }
+                    self.unfinished_len = header.map_or(0, |header| header.len);
                     return Ok(Progress::All);
                 }
             };
@@ -139,20 +150,18 @@ impl Inbound {
                     return Ok(Progress::Until(turn.now + wait));
                 }
             }
-            self.frame_deadline = None;
+            self.begin_frame(0);
             let frame = range.start..range.start + body.end;
             range.start = frame.end;
             self.on_frame(ty, frame.clone(), in_record && frame == whole, hub, turn)?;
         }
-        if !self.scanner.is_skipping() {
-            self.frame_deadline = None;
-        }
         Ok(Progress::All)
     }
 
-    /// A frame of `len` bytes has begun.
-    fn expect_rest_of_frame(&mut self, len: u32, now: Instant) {
-        self.frame_deadline = Some(now + FRAME_PATIENCE + Duration::from_secs(u64::from(len) / 2048));
+    /// What was unfinished is done, and the next frame has this length, as far as is known.
+    fn begin_frame(&mut self, len: u32) {
+        self.unfinished_since = None;
+        self.unfinished_len = len;
     }
 
     fn on_frame(

@@ -1,6 +1,41 @@
-//! A DERP relay as a library.
+//! A DERP relay as a library: it takes packets from clients and hands each to the client whose
+//! public key it names.
 //!
-//! (crate docs are being written)
+//! ```no_run
+//! use std::sync::Arc;
+//! use derp_proto::NodePrivate;
+//! use derp_server::{ListenOptions, Server};
+//!
+//! #[tokio::main]
+//! async fn main() -> std::io::Result<()> {
+//!     let key = NodePrivate::from_random(rand());
+//!     let server = Server::builder(key).start()?;
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3340").await?;
+//!     println!("http://127.0.0.1:3340/derp of {}", server.public_key());
+//!     server.serve(listener, ListenOptions::plain("http")).await;
+//!     Ok(())
+//! }
+//! # fn rand() -> [u8; 32] { [7; 32] }
+//! ```
+//!
+//! # What goes in
+//!
+//! * [`Server::serve`]: listeners, with TLS ([`tls::ServerTls`]) or without. Clients over plain TCP
+//!   and TLS 1.3 are served by threads of the relay's own, which is where it is fast.
+//! * [`Server::serve_stream`]: any stream that begins with an HTTP request.
+//! * [`mount`] and [`Server::serve_upgraded`]: connections of an HTTP server that you have already.
+//! * [`ServerBuilder::verifier`]: who may use the relay. Without one, everybody may.
+//!
+//! # What comes out
+//!
+//! [`Server::metrics`] has all numbers, [`Server::clients`] who is connected,
+//! [`Server::set_tunables`] changes limits while clients stay connected, and [`Server::drain`]
+//! empties the relay politely.
+//!
+//! # What is not here
+//!
+//! No flags, no files, no signals, and no concrete verifier: programs have those. See
+//! `ARCHITECTURE.md` of the repository for a packet's trip through the code.
 
 mod accept;
 mod admitted;

@@ -33,6 +33,7 @@ pub(crate) fn understand(
         let mut frames = base..end;
         let progress = inbound.process(&mut frames, false, hub, turn)?;
         let rest = Rest::new(&turn.buf[frames], &[]);
+        inbound.note_rest(rest.is_empty(), turn.now);
         return Ok(Received { rest, progress, closed: false });
     };
     // Open bytes that are not understood yet, and where the next record begins.
@@ -67,6 +68,7 @@ pub(crate) fn understand(
         at += len;
     }
     let rest = if closed { Rest::default() } else { Rest::new(&turn.buf[frames], &turn.buf[at..end]) };
+    inbound.note_rest(rest.is_empty(), turn.now);
     Ok(Received { rest, progress, closed })
 }
 

@@ -4,7 +4,8 @@
 //! leave no ciphertext behind in there. rustls takes whatever a read gives it, and has no way to
 //! return it. So [`RecordAligned`] sits below it and hands over a record only when all of it has
 //! arrived, and never the beginning of the next in the same read: whenever rustls has produced
-//! plaintext, it has read exactly to the end of a record.
+//! plaintext, it has read exactly to the end of a record. That there may be more plaintext than was
+//! asked for is another matter: it can be read from rustls until there is none.
 
 use std::io;
 use std::mem::MaybeUninit;

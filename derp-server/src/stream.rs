@@ -262,12 +262,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn read_once(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Result<Reading, SessionError> {
         let behind_rest = self.rest.len();
         let end = turn.buf.len().min(behind_rest + READ_SIZE);
-        let mut buf = ReadBuf::new(&mut turn.buf[behind_rest..end]);
-        let received = match Pin::new(&mut self.stream).poll_read(cx, &mut buf)? {
-            Poll::Ready(()) if buf.filled().is_empty() => return Ok(Reading::End),
-            Poll::Ready(()) => buf.filled().len(),
-            Poll::Pending if self.has_unread_rest => 0,
-            Poll::Pending => return Ok(Reading::Empty),
+        // What has come already is understood before more is received.
+        let received = if self.has_unread_rest && !self.rest.is_empty() {
+            0
+        } else {
+            let mut buf = ReadBuf::new(&mut turn.buf[behind_rest..end]);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf)? {
+                Poll::Ready(()) if buf.filled().is_empty() => return Ok(Reading::End),
+                Poll::Ready(()) => buf.filled().len(),
+                Poll::Pending => return Ok(Reading::Empty),
+            }
         };
         self.has_unread_rest = false;
         turn.buf[..behind_rest].copy_from_slice(self.rest.bytes());

@@ -19,11 +19,14 @@ use std::time::Instant;
 
 /// What one connection reads at a time.
 pub(crate) const READ_SIZE: usize = 64 << 10;
-/// The unfinished rest of earlier reads that a connection may have: less than a frame, and less
-/// than a record.
-pub(crate) const MAX_REST: usize = HEADER_LEN + 64 + MAX_PACKET_LEN + MAX_RECORD;
+/// What may be unfinished of earlier reads: less than a frame, and less than a record.
+const MAX_UNFINISHED: usize = HEADER_LEN + 64 + MAX_PACKET_LEN + MAX_RECORD;
+/// The largest rest of a connection: its limit was reached before any of a read was understood.
+/// Nothing more is received before that has been.
+const MAX_REST: usize = MAX_UNFINISHED + READ_SIZE;
 /// Room for some connections' reads, and for the largest rest.
 const BUFFER: usize = 256 << 10;
+const _: () = assert!(BUFFER >= MAX_REST + READ_SIZE);
 /// A turn that holds more than this is sent before another connection is read: what came first
 /// waits no longer than for about a hundred packets.
 const FLUSH_AFTER: usize = 128 << 10;
@@ -46,7 +49,8 @@ pub(crate) struct Turn {
     pub(crate) used: usize,
     spans: Vec<Span>,
     batches: Vec<Batch>,
-    /// By the low bits of a connection's number: its batch. A collision costs a second batch.
+    /// By the low bits of a connection's number: where its batch may be. A collision costs a second
+    /// batch, and what is left of an earlier turn is seen to be wrong.
     slots: Box<[u32; SLOTS]>,
     pub(crate) scratch: Vec<u8>,
     pub(crate) tally: Tally,
@@ -67,9 +71,9 @@ impl Turn {
         }
     }
 
-    /// Whether another connection's rest and read fit into the buffer.
-    pub(crate) fn has_room(&self) -> bool {
-        self.used < FLUSH_AFTER && self.buf.len() - self.used >= MAX_REST + READ_SIZE / 4
+    /// Whether a connection's rest, which has `rest` bytes, and a read fit into the buffer.
+    pub(crate) fn has_room(&self, rest: usize) -> bool {
+        self.used < FLUSH_AFTER && self.buf.len() - self.used >= rest + READ_SIZE
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -107,12 +111,16 @@ impl Turn {
         for batch in self.batches.drain(..) {
             let mut parcel = Parcel::new(&mut self.buf, &self.spans, batch.first);
             batch.peer.deliver(&mut parcel, context, &mut self.scratch, &mut self.tally);
-            let slot = usize::try_from(batch.peer.id.0 % SLOTS as u64).expect("a remainder is small");
-            self.slots[slot] = END;
         }
+        self.clear();
+        self.settle(hub, totals);
+    }
+
+    /// Forgets what has not been sent.
+    pub(crate) fn clear(&mut self) {
+        self.batches.clear();
         self.spans.clear();
         self.used = 0;
-        self.settle(hub, totals);
     }
 
     /// Counts what was done, and keeps all queues together within their budget.

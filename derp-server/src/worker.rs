@@ -254,7 +254,8 @@ impl Worker {
     pub(crate) fn run_ready(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
-            if !self.turn.has_room() {
+            let rest = self.conns.get(&id).map_or(0, |conn| conn.rest.len());
+            if !self.turn.has_room(rest) {
                 self.flush();
             }
             // A fault of ours in one connection's code ends that connection alone.
@@ -280,7 +281,11 @@ impl Worker {
     }
 
     fn flush(&mut self) {
-        self.turn.flush(&self.hub, &self.totals);
+        let turn = &mut self.turn;
+        if catch_unwind(AssertUnwindSafe(|| turn.flush(&self.hub, &self.totals))).is_err() {
+            self.hub.metrics.gauges().panics.add(1);
+            self.turn.clear();
+        }
     }
 
     fn read(&mut self, id: ConnId) -> Next {
@@ -291,18 +296,21 @@ impl Worker {
         let end = turn.buf.len().min(behind_rest + READ_SIZE);
         let peer = Arc::clone(&conn.inbound.peer);
         let wire = peer.wire().expect("workers serve connections with a wire");
-        let (received, drained) = match wire.recv(&mut turn.buf[behind_rest..end]) {
-            Ok(0) => return Next::End(None),
-            // A short read has emptied the socket; more will be reported, but for its end, which
-            // may have been reported already.
-            Ok(n) => (n, behind_rest + n < end && !conn.ends),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, true),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Next::Again,
-            Err(error) => return Next::End(Some(error.into())),
+        // What has come already is understood before more is received.
+        let only_rest = conn.has_unread_rest && !conn.rest.is_empty();
+        let (received, drained) = if only_rest {
+            (0, false)
+        } else {
+            match wire.recv(&mut turn.buf[behind_rest..end]) {
+                Ok(0) => return Next::End(None),
+                // A short read has emptied the socket; more will be reported, but for its end,
+                // which may have been reported already.
+                Ok(n) => (n, behind_rest + n < end && !conn.ends),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Next::Again,
+                Err(error) => return Next::End(Some(error.into())),
+            }
         };
-        if received == 0 && !conn.has_unread_rest {
-            return Next::Wait;
-        }
         conn.has_unread_rest = false;
         turn.buf[base..behind_rest].copy_from_slice(conn.rest.bytes());
         let end = behind_rest + received;

@@ -32,7 +32,7 @@ pub enum Command {
 }
 
 /// A command line that could be read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Args {
     /// What is to be done.
     pub command: Command,
@@ -424,7 +424,9 @@ mod tests {
 
     #[test]
     fn the_long_help_names_variables_and_keys() {
+        // Lines are wrapped to the terminal.
         let help = parse("--help").unwrap_err().text;
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(help.contains("Variable: DERP_HTTP_PORT, DERP_PORT_HTTP, DERPER_HTTP_PORT"));
         assert!(help.contains("File: listen.http_port"));
         assert!(help.contains("[default: 10m0s]"));

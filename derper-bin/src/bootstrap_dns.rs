@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use derp_ops::exposition::Exposition;
+use serde::Serialize;
 
 /// How often names are looked up again.
 const REFRESH: Duration = Duration::from_secs(10 * 60);
@@ -47,14 +48,8 @@ type Published = BTreeMap<String, Vec<IpAddr>>;
 #[derive(Debug)]
 pub struct BootstrapDns {
     names: Vec<String>,
-    answer: RwLock<Arc<Answer>>,
+    published: RwLock<Arc<Published>>,
     counters: Counters,
-}
-
-#[derive(Debug, Default)]
-struct Answer {
-    published: Published,
-    body: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -80,39 +75,50 @@ impl BootstrapDns {
     pub fn new(names: Vec<String>) -> Self {
         Self {
             names,
-            answer: RwLock::default(),
+            published: RwLock::default(),
             counters: Counters::default(),
         }
     }
 
-    /// The body of an answer, JSON or empty where no names are published. `query` is the
-    /// parameter `q`, decoded.
-    pub fn answer(&self, query: Option<&str>) -> Vec<u8> {
+    /// Counts a request. `query` is the parameter `q`, decoded; it does not change the answer.
+    pub fn note_request(&self, query: Option<&str>) {
         // The lock is held for a clone of the pointer only.
-        let answer = Arc::clone(&self.answer.read().unwrap_or_else(PoisonError::into_inner));
-        self.counters.note(query, &answer.published);
-        answer.body.clone()
+        let published = Arc::clone(
+            &self
+                .published
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        self.counters.note(query, &published);
     }
 
-    /// Looks all names up once, at most for a minute. A name that fails is left out, and a
-    /// refresh in which every name fails keeps what was known.
-    pub async fn refresh(&self, resolver: &impl Resolve, shuffle: impl FnMut(&mut [IpAddr])) {
+    /// Looks all names up once, at most for a minute, and returns the new answer (JSON), if there
+    /// is one. A name that fails is left out; where every name fails, the old answer holds.
+    pub async fn refresh(
+        &self,
+        resolver: &impl Resolve,
+        mut shuffle: impl FnMut(&mut [IpAddr]),
+    ) -> Option<Vec<u8>> {
         if self.names.is_empty() {
-            return;
+            return None;
         }
-        let published = match tokio::time::timeout(BUDGET, self.look_up(resolver)).await {
-            Ok(published) => published,
-            Err(_) => {
-                tracing::warn!("bootstrap DNS: looking names up took more than a minute");
-                return;
-            }
+        let Ok(mut published) = tokio::time::timeout(BUDGET, self.look_up(resolver)).await else {
+            tracing::warn!("bootstrap DNS: looking names up took more than a minute");
+            return None;
         };
         if published.is_empty() {
             tracing::warn!("bootstrap DNS: no name could be looked up; the old answer stays");
-            return;
+            return None;
         }
-        let answer = Arc::new(Answer::new(published, shuffle));
-        *self.answer.write().unwrap_or_else(PoisonError::into_inner) = answer;
+        for addresses in published.values_mut() {
+            shuffle(addresses);
+        }
+        let document = document(&published);
+        *self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
+        Some(document)
     }
 
     async fn look_up(&self, resolver: &impl Resolve) -> Published {
@@ -128,13 +134,21 @@ impl BootstrapDns {
         published
     }
 
-    /// Looks names up now and every ten minutes, for ever. Drop it at any time.
-    pub async fn keep_fresh(&self, resolver: impl Resolve, mut shuffle: impl FnMut(&mut [IpAddr])) {
+    /// Looks names up now and every ten minutes, for ever, and hands each new answer to
+    /// `publish`. Drop it at any time.
+    pub async fn keep_fresh(
+        &self,
+        resolver: impl Resolve,
+        mut shuffle: impl FnMut(&mut [IpAddr]),
+        publish: impl Fn(Vec<u8>),
+    ) {
         let mut ticks = tokio::time::interval(REFRESH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.refresh(&resolver, &mut shuffle).await;
+            if let Some(document) = self.refresh(&resolver, &mut shuffle).await {
+                publish(document);
+            }
         }
     }
 
@@ -154,18 +168,15 @@ impl BootstrapDns {
     }
 }
 
-impl Answer {
-    fn new(mut published: Published, mut shuffle: impl FnMut(&mut [IpAddr])) -> Self {
-        for addresses in published.values_mut() {
-            shuffle(addresses);
-        }
-        let mut body = Vec::new();
-        let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut serializer = serde_json::Serializer::with_formatter(&mut body, tabs);
-        serde::Serialize::serialize(&published, &mut serializer)
-            .expect("names and addresses are text");
-        Self { published, body }
-    }
+/// The answer, indented by tabs as the reference's.
+fn document(published: &Published) -> Vec<u8> {
+    let mut document = Vec::new();
+    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut document, tabs);
+    published
+        .serialize(&mut serializer)
+        .expect("names and addresses are text");
+    document
 }
 
 impl Counters {
@@ -240,50 +251,32 @@ mod tests {
         BootstrapDns::new(names.iter().map(|&name| name.to_owned()).collect())
     }
 
-    fn text(dns: &BootstrapDns, query: Option<&str>) -> String {
-        String::from_utf8(dns.answer(query)).unwrap()
+    async fn text(dns: &BootstrapDns, resolver: &impl Resolve) -> Option<String> {
+        let document = dns
+            .refresh(resolver, |addresses| addresses.reverse())
+            .await?;
+        Some(String::from_utf8(document).unwrap())
     }
 
     #[tokio::test]
-    async fn published_names_are_answered_whatever_is_asked() {
+    async fn the_answer_is_the_references_with_the_addresses_shuffled() {
         let table = Table::default();
         table.set("b.example.com", &["192.0.2.2"]);
         table.set("a.example.com", &["192.0.2.1", "2001:db8::1"]);
         let dns = dns(&["a.example.com", "b.example.com", "gone.example.com"]);
-        assert_eq!(text(&dns, None), "");
-        dns.refresh(&table, |addresses| addresses.reverse()).await;
         let expected = "{\n\t\"a.example.com\": [\n\t\t\"2001:db8::1\",\n\t\t\"192.0.2.1\"\n\t],\n\t\
                         \"b.example.com\": [\n\t\t\"192.0.2.2\"\n\t]\n}";
-        for query in [
-            None,
-            Some(""),
-            Some("a.example.com"),
-            Some("random.example.com"),
-        ] {
-            assert_eq!(text(&dns, query), expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn without_names_the_answer_is_empty() {
-        let dns = dns(&[]);
-        dns.refresh(&Table::default(), |_| {}).await;
-        assert_eq!(text(&dns, Some("a")), "");
+        assert_eq!(text(&dns, &table).await.as_deref(), Some(expected));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_keeps_the_old_answer() {
-        let table = Table::default();
-        table.set("a.example.com", &["192.0.2.1"]);
+    async fn without_names_or_in_an_outage_there_is_no_new_answer() {
+        assert_eq!(text(&dns(&[]), &Table::default()).await, None);
         let dns = dns(&["a.example.com"]);
-        dns.refresh(&table, |_| {}).await;
-        let known = text(&dns, None);
-        dns.refresh(&Table::default(), |_| {}).await;
-        assert_eq!(text(&dns, None), known);
+        assert_eq!(text(&dns, &Table::default()).await, None);
         let start = tokio::time::Instant::now();
-        dns.refresh(&Stuck, |_| {}).await;
+        assert_eq!(text(&dns, &Stuck).await, None);
         assert_eq!(start.elapsed(), BUDGET);
-        assert_eq!(text(&dns, None), known);
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,19 +284,28 @@ mod tests {
         let table = Arc::new(Table::default());
         table.set("a.example.com", &["192.0.2.1"]);
         let dns = dns(&["a.example.com"]);
+        let start = tokio::time::Instant::now();
+        let answers = Mutex::new(Vec::new());
+        let publish = |document: Vec<u8>| {
+            let document = String::from_utf8(document).unwrap();
+            answers
+                .lock()
+                .unwrap()
+                .push((start.elapsed(), document.contains("192.0.2.9")));
+        };
         let script = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert!(text(&dns, None).contains("192.0.2.1"));
             table.set("a.example.com", &["192.0.2.9"]);
-            tokio::time::sleep(REFRESH - Duration::from_secs(2)).await;
-            assert!(text(&dns, None).contains("192.0.2.1"));
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            assert!(text(&dns, None).contains("192.0.2.9"));
+            tokio::time::sleep(REFRESH).await;
         };
         tokio::select! {
-            () = dns.keep_fresh(Arc::clone(&table), |_| {}) => panic!("it never ends"),
+            () = dns.keep_fresh(Arc::clone(&table), |_| {}, publish) => panic!("it never ends"),
             () = script => {}
         }
+        assert_eq!(
+            *answers.lock().unwrap(),
+            [(Duration::ZERO, false), (REFRESH, true)]
+        );
     }
 
     #[tokio::test]
@@ -312,7 +314,7 @@ mod tests {
         table.set("full", &["192.0.2.1"]);
         table.set("bare", &[]);
         let dns = dns(&["full", "bare"]);
-        dns.refresh(&table, |_| {}).await;
+        assert!(text(&dns, &table).await.is_some());
         for query in [
             None,
             Some("full"),
@@ -322,7 +324,7 @@ mod tests {
             Some("y"),
             Some("x"),
         ] {
-            dns.answer(query);
+            dns.note_request(query);
         }
         let mut metrics = Exposition::new();
         dns.expose(&mut metrics);

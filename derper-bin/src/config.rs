@@ -25,13 +25,13 @@ use std::time::SystemTime;
 
 use derp_ops::debug_access::DebugAccess;
 use derp_ops::logging::Logging;
+use derp_server::{AcceptLimit, DrainPlan, SocketOptions, Tunables};
 
 pub use self::admission::{Admission, GoVerify};
 pub use self::identity::KeyPlan;
-pub use self::limits::{AcceptRate, ClientRate, Limits, Tcp, Timeouts};
 pub use self::listen::{Listen, ListenAddr, OnBindFailure, Stun};
 pub use self::mesh::{Mesh, MeshPeer};
-pub use self::pages::{Home, Pages, UnknownPaths};
+pub use self::pages::Pages;
 use self::reader::Reader;
 pub use self::tls::{Acme, AcmeDirectory, Tls};
 use crate::env::Vars;
@@ -59,6 +59,8 @@ pub struct Config {
     pub dev: bool,
     /// What clients reach the relay by.
     pub host: Host,
+    /// Whether the operator said so; otherwise it is the reference's default.
+    pub host_is_given: bool,
     /// Ports.
     pub listen: Listen,
     /// STUN, unless it is off.
@@ -71,18 +73,22 @@ pub struct Config {
     pub mesh: Mesh,
     /// Who may use the relay.
     pub admission: Admission,
-    /// How much they may use.
-    pub limits: Limits,
-    /// How long things may take.
-    pub timeouts: Timeouts,
+    /// How fast new connections are taken; `None` for as fast as they come.
+    pub accept_limit: Option<AcceptLimit>,
+    /// How much clients may use, and how long things may take.
+    pub tunables: Tunables,
     /// What is set on every connection.
-    pub tcp: Tcp,
+    pub socket: SocketOptions,
+    /// How the relay stops.
+    pub drain: DrainPlan,
     /// What the web pages say.
     pub pages: Pages,
     /// Who may see the pages under `/debug/`.
     pub debug: DebugAccess,
     /// What is logged, and how.
     pub logging: Logging,
+    /// How many files with secrets others than their owner may read.
+    pub too_open: u64,
     /// What an operator should look at, though it does not stop the relay.
     pub warnings: Vec<String>,
 }
@@ -119,19 +125,27 @@ impl Config {
             key: KeyPlan::read(reader, dev),
             mesh: Mesh::read(reader, dev),
             admission: Admission::read(reader, listen.derp),
-            limits: Limits::read(reader),
-            timeouts: Timeouts::read(reader),
-            tcp: Tcp::read(reader),
+            accept_limit: limits::accept_limit(reader),
+            tunables: limits::tunables(reader),
+            socket: limits::socket_options(reader),
+            drain: limits::drain_plan(reader),
             pages: Pages::read(reader),
             debug: access::read(reader),
             logging: logs::read(reader),
+            host_is_given: reader.given(&settings::HOSTNAME).is_some(),
             host: host.unwrap_or_else(identity::default_host),
             listen: listen.with_tls(tls.is_served()),
             tls,
+            too_open: 0,
             warnings: Vec::new(),
         };
         unbuilt::check(reader, &config);
+        let too_open = reader.too_open();
         let warnings = reader.finish()?;
-        Ok(Self { warnings, ..config })
+        Ok(Self {
+            too_open,
+            warnings,
+            ..config
+        })
     }
 }

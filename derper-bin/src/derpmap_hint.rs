@@ -1,10 +1,12 @@
 //! What to paste where, so that a tailnet uses this relay: the region for a Tailscale policy file
 //! (JSON) and for Headscale (YAML).
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use derp_proto::{DerpNode, DerpRegion, RegionId};
+use serde::Serialize;
 
 use crate::host::Host;
 
@@ -58,11 +60,31 @@ impl Hint {
         }
     }
 
+    /// The node alone, in one line of JSON, as the reference logs it.
+    #[must_use]
+    pub fn node_json(&self) -> String {
+        let region = self.region();
+        serde_json::to_string(&region.nodes.first()).expect("a node has only text and numbers")
+    }
+
     /// The member `derpMap` of a Tailscale policy file.
     #[must_use]
     pub fn policy_json(&self) -> String {
-        let regions = serde_json::json!({ REGION_ID.to_string(): self.region() });
-        let policy = serde_json::json!({ "derpMap": { "Regions": regions } });
+        // Structures of its own, for a policy file has these names and no others.
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Policy {
+            derp_map: Regions,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Regions {
+            regions: BTreeMap<RegionId, DerpRegion>,
+        }
+        let regions = BTreeMap::from([(REGION_ID, self.region())]);
+        let policy = Policy {
+            derp_map: Regions { regions },
+        };
         serde_json::to_string_pretty(&policy).expect("a region has only text, numbers and lists")
     }
 

@@ -9,7 +9,7 @@ use crate::env::{self, Vars};
 use crate::file;
 use crate::problem::Problem;
 use crate::quickstart;
-use crate::settings::CONFIG;
+use crate::settings::{CONFIG, HOSTNAME};
 use crate::sources::Sources;
 
 /// What was given, and what is already known to be wrong with it.
@@ -44,6 +44,17 @@ pub fn gather(args: Args, vars: &Vars) -> Gathered {
     }
     if let Command::Quickstart(host) = args.command {
         gathered.sources.preset = quickstart::preset(host);
+        if gathered.sources.get(&HOSTNAME).is_none()
+            && let Ok(own) = quickstart::own_address()
+        {
+            gathered.sources.preset = quickstart::preset(Some(own.to_string()));
+            if quickstart::is_private(own) {
+                gathered.warnings.push(format!(
+                    "this machine's address {own} is reached only from nearby; if it has a public \
+                     one, give that: derper quickstart ADDRESS"
+                ));
+            }
+        }
     }
     let named = gathered
         .sources

@@ -1,3 +1,73 @@
-//! (being written)
+//! The relay as a program: flags in, an exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context;
+use derp_ops::logging;
+use derper::app::App;
+use derper::args::{Args, Command};
+use derper::config::Config;
+use derper::env::Vars;
+use derper::start::{self, Start};
+use derper::{process, signals};
+
+fn main() -> ExitCode {
+    let vars = start::vars();
+    let args = match start::words().and_then(|words| Args::parse(words, &vars)) {
+        Ok(args) => args,
+        Err(exit) => {
+            start::print(&exit.text, exit.code == 0);
+            return ExitCode::from(exit.code);
+        }
+    };
+    match run(args, vars) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            // The log may not be set up yet, and whoever typed the flags looks here.
+            start::print(&format!("derper: {err:#}\n"), false);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
+    let command = args.command.clone();
+    let start = Start { args, vars };
+    let config = start.config()?;
+    if command == Command::CheckConfig {
+        start::print(&start::summary(&config), true);
+        return Ok(());
+    }
+    logging::init(&config.logging)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    process::forbid_core_dumps().context("cannot keep keys out of core dumps")?;
+    if let Err(err) = process::raise_open_files() {
+        tracing::warn!(error = %err, "cannot raise the limit of open files");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(start, config, command))
+}
+
+async fn serve(start: Start, config: Config, command: Command) -> anyhow::Result<()> {
+    // Before anything else, so that no signal falls into a gap.
+    let shutdown = signals::shutdown()?;
+    let reloads = signals::reloads(start)?;
+    // Every port is bound before anything is served: a bad flag fails at once, and whole.
+    let app = App::bind(config, derper::clock::wall())?;
+    app.announce();
+    match app.hint() {
+        Some(hint) if matches!(command, Command::Quickstart(_)) => {
+            start::print(&format!("\n{}\n", hint.instructions()), true);
+        }
+        // Nobody could guess the hash of a certificate that no authority vouches for.
+        Some(hint) if hint.pin.is_some() => {
+            tracing::info!(node = %hint.node_json(), "clients need this node in their DERP map");
+        }
+        _ => {}
+    }
+    app.run(shutdown, reloads).await
+}

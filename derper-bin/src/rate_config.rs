@@ -5,22 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use derp_verify::RateLimit;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// What one client may send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientRate {
-    /// Bytes a second, over time.
-    pub bytes_per_second: u64,
-    /// Bytes at once.
-    pub burst_bytes: u64,
-}
-
-impl ClientRate {
-    /// The longest frame costs so much; with less at hand it could never pass.
-    pub const MIN_BURST: u64 = 65_568;
-}
+/// The longest frame costs so many bytes; with less at hand it could never pass.
+pub const MIN_BURST: u64 = 65_568;
 
 /// A rate file that cannot be used.
 #[derive(Debug, Error)]
@@ -44,9 +34,8 @@ pub enum RateConfigError {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
 struct Document {
     per_client_rate_limit_bytes_per_sec: u64,
     per_client_rate_burst_bytes: u64,
@@ -56,7 +45,7 @@ struct Document {
 ///
 /// # Errors
 /// The file cannot be read, or is no such JSON.
-pub fn load(path: &Path) -> Result<Option<ClientRate>, RateConfigError> {
+pub fn load(path: &Path) -> Result<Option<RateLimit>, RateConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|err| RateConfigError::Unreadable(path.to_owned(), err))?;
     let document: Document = serde_json::from_str(&text).map_err(|err| RateConfigError::Json {
@@ -67,11 +56,9 @@ pub fn load(path: &Path) -> Result<Option<ClientRate>, RateConfigError> {
     if document.per_client_rate_limit_bytes_per_sec == 0 {
         return Ok(None);
     }
-    Ok(Some(ClientRate {
+    Ok(Some(RateLimit {
         bytes_per_second: document.per_client_rate_limit_bytes_per_sec,
-        burst_bytes: document
-            .per_client_rate_burst_bytes
-            .max(ClientRate::MIN_BURST),
+        burst_bytes: document.per_client_rate_burst_bytes.max(MIN_BURST),
     }))
 }
 
@@ -79,7 +66,7 @@ pub fn load(path: &Path) -> Result<Option<ClientRate>, RateConfigError> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<ClientRate>, String> {
+    fn read(text: &str) -> Result<Option<RateLimit>, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rate.json");
         fs::write(&path, text).unwrap();
@@ -89,7 +76,7 @@ mod tests {
     #[test]
     fn the_references_file_is_read() {
         let rate = |bytes_per_second, burst_bytes| {
-            Ok(Some(ClientRate {
+            Ok(Some(RateLimit {
                 bytes_per_second,
                 burst_bytes,
             }))

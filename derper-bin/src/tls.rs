@@ -1,22 +1,22 @@
 //! The certificate that the relay shows its clients: read from files or made by itself.
 //!
-//! What comes out is a chain and a key ([`Certificates`]) and a rule which names it is for
-//! ([`sni`]). The server's own constructor adds the certificate that carries the relay's DERP key
-//! and sets protocol versions; nothing here does.
+//! What comes out is a chain and a key ([`Certificates`]), and for the server which names they are
+//! for. The server's own constructor adds the certificate that carries the relay's DERP key and
+//! sets protocol versions; nothing here does.
 
 pub mod load;
 pub mod self_signed;
-pub mod sni;
 
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustls::crypto::CryptoProvider;
-use rustls::sign::CertifiedKey;
+use derp_ops::secret_file::TooOpen;
+use derp_server::tls::{CertifiedChain, ServedCertificate, SniPolicy, TlsError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+
+use crate::host::Host;
 
 /// Where a certificate and its key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct CertFiles {
 impl CertFiles {
     /// The files that `cmd/derper/cert.go` uses for `host` in the directory `dir`.
     #[must_use]
-    pub fn in_dir(dir: &std::path::Path, host: &crate::host::Host) -> Self {
+    pub fn in_dir(dir: &Path, host: &Host) -> Self {
         let stem = host.file_stem();
         Self {
             cert: dir.join(format!("{stem}.crt")),
@@ -49,6 +49,10 @@ pub struct Certificates {
     pub files: CertFiles,
     /// Until when the relay's own certificate is valid.
     pub not_after: SystemTime,
+    /// Whether the relay's own certificate vouches for itself.
+    pub is_self_signed: bool,
+    /// Set where others than the owner of the key's file may read it.
+    pub too_open: Option<TooOpen>,
     /// What an operator should look at, though it does not stop the relay.
     pub warnings: Vec<String>,
 }
@@ -79,17 +83,18 @@ impl Certificates {
         Some(format!("sha256-raw:{hex}"))
     }
 
-    /// Both as rustls wants them.
+    /// Both for the server, with the rule of the reference's manual mode
+    /// (`cmd/derper/cert.go`): a name is served to those who ask for it, an address to all, for
+    /// clients name no address in their hello.
     ///
     /// # Errors
-    /// The provider cannot use the key; [`load::load`] has tried that already.
-    pub fn certified_key(
-        &self,
-        provider: &CryptoProvider,
-    ) -> Result<Arc<CertifiedKey>, rustls::Error> {
-        let key = provider
-            .key_provider
-            .load_private_key(self.key.clone_key())?;
-        Ok(Arc::new(CertifiedKey::new(self.chain.clone(), key)))
+    /// The key cannot be used; [`load::load`] has tried that already.
+    pub fn served(&self, host: &Host) -> Result<ServedCertificate, TlsError> {
+        let names = match host {
+            Host::Ip(_) => SniPolicy::Any,
+            Host::Name(name) => SniPolicy::Exact(name.trim_end_matches('.').to_owned()),
+        };
+        let chain = CertifiedChain::from_der(self.chain.clone(), self.key.clone_key())?;
+        Ok(ServedCertificate { names, chain })
     }
 }

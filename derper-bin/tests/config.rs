@@ -7,11 +7,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use derp_ops::logging::{Format, Logging};
+use derp_server::{AcceptLimit, DrainPlan, Home, SocketOptions, Tunables, UnknownPaths};
+use derp_verify::RateLimit;
 use derper::args::{Args, Command};
-use derper::config::{
-    AcceptRate, ClientRate, Config, Home, KeyPlan, ListenAddr, Manner, OnBindFailure, Surroundings,
-    Tls, UnknownPaths,
-};
+use derper::config::{Config, KeyPlan, ListenAddr, Manner, OnBindFailure, Surroundings, Tls};
 use derper::env::Vars;
 use derper::gather::gather;
 use derper::tls::self_signed::{ONE_YEAR, TEN_YEARS};
@@ -589,15 +588,9 @@ fn the_references_flags_give_its_behaviour() {
     assert!(matches!(&config.key, KeyPlan::Loaded { path, .. } if path.ends_with("derper.key")));
     assert_eq!(config.pages.home, Home::Default);
     assert_eq!(config.pages.unknown_paths, UnknownPaths::Home);
-    assert_eq!(config.limits.accepts, None);
-    assert_eq!(config.limits.client_rate, None);
-    assert_eq!(
-        (config.limits.lane_packets, config.limits.queue_bytes),
-        (32, 512 << 20)
-    );
-    assert_eq!(config.tcp.keepalive, Duration::from_secs(600));
-    assert_eq!(config.tcp.user_timeout, Some(Duration::from_secs(15)));
-    assert_eq!(config.tcp.write_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(config.accept_limit, None);
+    assert_eq!(config.tunables, Tunables::default());
+    assert_eq!(config.socket, SocketOptions::default());
     assert!(config.admission.is_open() && config.admission.go.url_fail_open);
     assert_eq!(config.logging, Logging::default());
     assert_eq!(machine.warnings(&config), [PLAIN, OPEN_RELAY]);
@@ -610,7 +603,10 @@ fn tls_follows_the_port_or_manual_mode_without_a_file() {
     for address in [":443", ":https", ":8443", "192.0.2.1:8443"] {
         let config = machine.good(&format!("{flags} -a {address}"), &[], "");
         assert_eq!(machine.warnings(&config), [OPEN_RELAY]);
-        let Tls::Create { files, lifetime } = &config.tls else {
+        let Tls::Create {
+            files, lifetime, ..
+        } = &config.tls
+        else {
             panic!("{:?}", config.tls)
         };
         assert_eq!(
@@ -642,7 +638,10 @@ fn tls_follows_the_mode_with_a_file() {
     let config = machine.good("", &[], &format!("{file}tls.mode = \"self-signed\"\n"));
     assert_eq!(config.manner, Manner::Ours);
     let state = Path::new(&machine.home()).join(".local/state/derper");
-    let Tls::Create { files, lifetime } = &config.tls else {
+    let Tls::Create {
+        files, lifetime, ..
+    } = &config.tls
+    else {
         panic!("{:?}", config.tls)
     };
     assert_eq!(files.key, state.join("certs/derp.example.com.key"));
@@ -685,13 +684,15 @@ fn our_own_keys_are_applied() {
         memory_limit: Some(1 << 30),
         ..Machine::new()
     };
-    let file = "tls.mode = \"off\"\nhostname = \"192.0.2.1\"\nstate_dir = \"{}/s\"\n\
+    let file = "tls.mode = \"off\"\ntls.own_record_layer = false\nhostname = \"192.0.2.1\"\nstate_dir = \"{}/s\"\n\
         mesh.key_file = \"{}/mesh.key\"\nverify.allowlist = \"{}/nodes\"\n\
         [stun]\nenabled = false\n\
         [limits]\naccepts_per_second = 5\naccept_burst = 10\nclient_bytes_per_second = \"1MiB\"\n\
         clients = 100\nqueued_packets_per_client = 8\n\
         [timeouts]\nlogin = \"20s\"\nkeep_alive_jitter = \"0s\"\n\
-        [tcp]\nuser_timeout = \"0s\"\nwrite_timeout = \"0s\"\n\
+        [tcp]\nuser_timeout = \"0s\"\nwrite_timeout = \"0s\"\nkeepalive = \"0s\"\n\
+        unsent_bytes = 0\n\
+        [drain]\nspread = \"1s\"\nhard_stop = \"2s\"\n\
         [http]\nunknown_paths = \"404\"\nhome = \"https://example.com/\"\n\
         [bootstrap_dns]\nnames = [\"a.example.com\"]\n\
         [debug]\nallowed_ip = \"192.0.2.7\"\ntrusted = [\"10.0.0.0/8\"]\n\
@@ -701,32 +702,42 @@ fn our_own_keys_are_applied() {
     assert!(config.mesh.key.is_some());
     assert!(!config.admission.is_open());
     assert_eq!(config.stun, None);
-    let limits = &config.limits;
     assert_eq!(
-        limits.accepts,
-        Some(AcceptRate {
+        config.accept_limit,
+        Some(AcceptLimit {
             per_second: 5.0,
-            burst: 10
+            burst: 10.0
         })
     );
-    let rate = ClientRate {
+    let mut tunables = Tunables::default();
+    tunables.client_rate = Some(RateLimit {
         bytes_per_second: 1 << 20,
         burst_bytes: 65_568,
+    });
+    tunables.max_clients = 100;
+    tunables.lane_depth = 8;
+    tunables.queue_budget_bytes = 256 << 20; // a quarter of the memory
+    tunables.login_timeout = Duration::from_secs(20);
+    tunables.keep_alive_jitter = Duration::ZERO;
+    tunables.write_timeout = None;
+    tunables.notsent_low_water = None;
+    tunables.own_record_layer = false;
+    assert_eq!(config.tunables, tunables);
+    let mut socket = SocketOptions::default();
+    socket.user_timeout = Duration::ZERO;
+    socket.keep_alive_time = Some(Duration::from_secs(15));
+    assert_eq!(config.socket, socket);
+    let seconds = Duration::from_secs;
+    let plan = DrainPlan {
+        spread: seconds(1),
+        try_for: seconds(2),
+        hard_stop: seconds(2),
     };
-    assert_eq!(limits.client_rate, Some(rate));
-    assert_eq!((limits.clients, limits.lane_packets), (Some(100), 8));
-    assert_eq!(limits.queue_bytes, 256 << 20, "a quarter of the memory");
-    assert_eq!(limits.client_info_bytes, 16_384);
-    assert_eq!(config.timeouts.login, Duration::from_secs(20));
-    assert_eq!(config.timeouts.keep_alive_jitter, Duration::ZERO);
-    assert_eq!(
-        (config.tcp.user_timeout, config.tcp.write_timeout),
-        (None, None)
-    );
+    assert_eq!(config.drain, plan);
     assert_eq!(config.pages.unknown_paths, UnknownPaths::NotFound);
     assert_eq!(
         config.pages.home,
-        Home::Redirect("https://example.com/".to_owned())
+        Home::Redirect("https://example.com/".parse().unwrap())
     );
     assert_eq!(config.pages.bootstrap_dns, ["a.example.com"]);
     assert_eq!(config.debug.allowed_ip, "192.0.2.7".parse().ok());

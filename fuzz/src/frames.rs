@@ -42,11 +42,14 @@ pub fn server_frames(data: &[u8]) {
     }
 }
 
+/// Types and bodies.
+type Frames<'a> = Vec<(FrameType, &'a [u8])>;
+
 /// The frames of `wire`, with empty bodies where they are skipped.
 ///
 /// The scanner finds the same in the whole of it as the owned decoder in reads of these sizes,
 /// and neither holds memory for what has not arrived.
-fn decoded_alike<S: Side>(read_sizes: [u8; 2], wire: &[u8]) -> Vec<(FrameType, &[u8])> {
+fn decoded_alike<S: Side>(read_sizes: [u8; 2], wire: &[u8]) -> Frames<'_> {
     let (frames, end) = scan_whole::<S>(wire);
 
     let (mut decoder, mut buf) = (FrameDecoder::<S>::new(), BytesMut::new());
@@ -79,7 +82,7 @@ fn decoded_alike<S: Side>(read_sizes: [u8; 2], wire: &[u8]) -> Vec<(FrameType, &
 }
 
 /// The whole frames of `wire`, and the error that they end with, if any.
-fn scan_whole<S: Side>(wire: &[u8]) -> (Vec<(FrameType, &[u8])>, Result<(), DecodeError>) {
+fn scan_whole<S: Side>(wire: &[u8]) -> (Frames<'_>, Result<(), DecodeError>) {
     let (mut scanner, mut frames, mut rest) = (Scanner::<S>::new(), Vec::new(), wire);
     loop {
         rest = match scanner.scan(rest) {

@@ -62,7 +62,8 @@ pub fn handshake_server(data: &[u8]) {
     let Ok(Some((key, end))) = claim else { return };
     assert_eq!(key.as_bytes()[..], wire[5..37]);
 
-    let (claim, _) = greeted
+    let (claim, _) = SCENE
+        .greeted
         .read(&wire[..end])
         .expect("a legal frame")
         .expect("a whole frame");

@@ -26,7 +26,11 @@ enum Rule {
     Address(IpAddr, Option<u16>),
     /// Names that end in this, which begins with a dot; and the name itself, without the dot, if
     /// `itself`.
-    Domain { suffix: String, itself: bool, port: Option<u16> },
+    Domain {
+        suffix: String,
+        itself: bool,
+        port: Option<u16>,
+    },
 }
 
 impl ProxyEnvironment {
@@ -54,7 +58,11 @@ impl ProxyEnvironment {
         let http = if is_cgi { None } else { proxy("HTTP_PROXY")? };
         let direct = find("NO_PROXY").unwrap_or_default();
         let direct = direct.split(',').filter_map(Rule::parse).collect();
-        Ok(Self { https: proxy("HTTPS_PROXY")?, http, direct })
+        Ok(Self {
+            https: proxy("HTTPS_PROXY")?,
+            http,
+            direct,
+        })
     }
 
     /// The proxy for a server, or `None` where it is reached directly.
@@ -64,7 +72,12 @@ impl ProxyEnvironment {
         let name = host.to_string().to_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
         let is_local = name == "localhost" || host.ip().is_some_and(|ip| ip.is_loopback());
-        if is_local || self.direct.iter().any(|rule| rule.covers(name, host.ip(), port)) {
+        if is_local
+            || self
+                .direct
+                .iter()
+                .any(|rule| rule.covers(name, host.ip(), port))
+        {
             return None;
         }
         proxy.as_ref()
@@ -91,9 +104,17 @@ impl Rule {
         let name = name.strip_prefix('*').unwrap_or(name);
         match name.strip_prefix('.') {
             Some("") => None,
-            Some(_) => Some(Self::Domain { suffix: name.to_owned(), itself: false, port }),
+            Some(_) => Some(Self::Domain {
+                suffix: name.to_owned(),
+                itself: false,
+                port,
+            }),
             None if name.is_empty() => None,
-            None => Some(Self::Domain { suffix: format!(".{name}"), itself: true, port }),
+            None => Some(Self::Domain {
+                suffix: format!(".{name}"),
+                itself: true,
+                port,
+            }),
         }
     }
 
@@ -103,7 +124,11 @@ impl Rule {
             Self::Everything => true,
             Self::Net(net) => ip.is_some_and(|ip| net.contains(&ip)),
             Self::Address(of_rule, of_port) => ip == Some(*of_rule) && same_port(of_port),
-            Self::Domain { suffix, itself, port: of_port } => {
+            Self::Domain {
+                suffix,
+                itself,
+                port: of_port,
+            } => {
                 let same = *itself && suffix.strip_prefix('.') == Some(name);
                 ip.is_none() && (same || name.ends_with(suffix)) && same_port(of_port)
             }
@@ -129,7 +154,11 @@ mod tests {
 
     #[test]
     fn each_scheme_has_its_variable() {
-        let vars = [("HTTPS_PROXY", "a.test"), ("http_proxy", "b.test"), ("HTTP_PROXY", "")];
+        let vars = [
+            ("HTTPS_PROXY", "a.test"),
+            ("http_proxy", "b.test"),
+            ("HTTP_PROXY", ""),
+        ];
         let to = |tls| proxy_for(&vars, "derp.test", 443, tls);
         assert_eq!(to(true).as_deref(), Some("http://a.test:80"));
         assert_eq!(to(false).as_deref(), Some("http://b.test:80"));

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(
             refusal(HeadError::UpgradeMethod),
             "HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Connection: close\r\nContent-Length: 26\r\nallow: GET\r\n\r\n\
+             Connection: close\r\nContent-Length: 25\r\nallow: GET\r\n\r\n\
              a DERP upgrade needs GET\n",
         );
         assert_eq!(

@@ -183,7 +183,6 @@ impl Decoder {
                 at += header.len;
                 continue;
             }
-            header.check_control()?;
             let range = at + header.len..at + header.len + header.payload_len;
             if input.len() < range.end {
                 return Ok(Decoded { consumed: at, event: None });
@@ -202,7 +201,6 @@ impl Decoder {
 
     fn begin_data(&mut self, header: &Header) -> Result<(), Fault> {
         let so_far = match (header.opcode, self.message) {
-            (Opcode::Text, _) => return Err(Fault::Text),
             (Opcode::Continuation, None) => {
                 return Err(Fault::Protocol("continuation of nothing"));
             }
@@ -222,7 +220,8 @@ impl Decoder {
 }
 
 impl Header {
-    /// `None` where more bytes are needed.
+    /// Reads a header and judges what can be judged without knowing of others; `None` where more
+    /// bytes are needed.
     fn parse(input: &[u8]) -> Result<Option<Self>, Fault> {
         let Some((&[first, second], rest)) = input.split_first_chunk::<2>() else {
             return Ok(None);
@@ -234,48 +233,55 @@ impl Header {
         if second & MASKED == 0 {
             return Err(Fault::Protocol("frame without a mask"));
         }
-        let (long_len, rest) = match second & LENGTH {
-            126 => match rest.split_first_chunk::<2>() {
-                Some((len, rest)) => (Some(u64::from(u16::from_be_bytes(*len))), rest),
-                None => return Ok(None),
-            },
-            127 => match rest.split_first_chunk::<8>() {
-                Some((len, rest)) => (Some(u64::from_be_bytes(*len)), rest),
-                None => return Ok(None),
-            },
-            _ => (None, rest),
+        let Some((payload_len, rest)) = read_payload_len(second & LENGTH, rest)? else {
+            return Ok(None);
         };
-        let payload_len = long_len.unwrap_or_else(|| u64::from(second & LENGTH));
-        let shortest = match second & LENGTH {
-            126 => 126,
-            127 => 1 << 16,
-            _ => 0,
-        };
-        if payload_len < shortest || payload_len >> 63 != 0 {
-            return Err(Fault::Protocol("length in an illegal form"));
-        }
-        let payload_len = usize::try_from(payload_len).map_err(|_| Fault::TooLong)?;
+        let is_final = first & FIN != 0;
+        judge(opcode, is_final, payload_len)?;
         let Some((mask, rest)) = rest.split_first_chunk::<4>() else {
-            // A length that is too long already need not wait for its mask.
-            return if payload_len > MAX_MESSAGE_LEN { Err(Fault::TooLong) } else { Ok(None) };
+            return Ok(None);
         };
-        Ok(Some(Self {
-            is_final: first & FIN != 0,
-            opcode,
-            payload_len,
-            mask: *mask,
-            len: input.len() - rest.len(),
-        }))
+        let len = input.len() - rest.len();
+        Ok(Some(Self { is_final, opcode, payload_len, mask: *mask, len }))
     }
+}
 
-    const fn check_control(&self) -> Result<(), Fault> {
-        if !self.is_final {
-            return Err(Fault::Protocol("fragmented control frame"));
+/// Reads a length and returns it with what follows it. RFC 6455, 5.2 allows no form but the
+/// shortest.
+fn read_payload_len(short: u8, rest: &[u8]) -> Result<Option<(usize, &[u8])>, Fault> {
+    let (len, shortest, rest) = match short {
+        126 => match rest.split_first_chunk::<2>() {
+            Some((len, rest)) => (u64::from(u16::from_be_bytes(*len)), 126, rest),
+            None => return Ok(None),
+        },
+        127 => match rest.split_first_chunk::<8>() {
+            Some((len, rest)) => (u64::from_be_bytes(*len), 1 << 16, rest),
+            None => return Ok(None),
+        },
+        _ => (u64::from(short), 0, rest),
+    };
+    if len < shortest || len >> 63 != 0 {
+        return Err(Fault::Protocol("length in an illegal form"));
+    }
+    let len = usize::try_from(len).map_err(|_| Fault::TooLong)?;
+    Ok(Some((len, rest)))
+}
+
+/// Refuses what no frame before it could make legal.
+const fn judge(opcode: Opcode, is_final: bool, payload_len: usize) -> Result<(), Fault> {
+    match opcode {
+        Opcode::Text => Err(Fault::Text),
+        Opcode::Continuation | Opcode::Binary if payload_len > MAX_MESSAGE_LEN => {
+            Err(Fault::TooLong)
         }
-        if self.payload_len > MAX_CONTROL_LEN {
-            return Err(Fault::Protocol("control frame too long"));
+        Opcode::Continuation | Opcode::Binary => Ok(()),
+        Opcode::Close | Opcode::Ping | Opcode::Pong if !is_final => {
+            Err(Fault::Protocol("fragmented control frame"))
         }
-        Ok(())
+        Opcode::Close | Opcode::Ping | Opcode::Pong if payload_len > MAX_CONTROL_LEN => {
+            Err(Fault::Protocol("control frame too long"))
+        }
+        Opcode::Close | Opcode::Ping | Opcode::Pong => Ok(()),
     }
 }
 

@@ -100,4 +100,10 @@ impl Outbox {
     fn payload_len(&self, start: usize) -> usize {
         self.bytes.len() - start - MAX_HEADER_LEN
     }
+
+    /// How much memory it owns.
+    #[cfg(test)]
+    pub(super) const fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
 }

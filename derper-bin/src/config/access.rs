@@ -35,9 +35,7 @@ fn key(reader: &mut Reader<'_>) -> Option<Zeroizing<String>> {
             return None;
         }
     };
-    if let Some(too_open) = secret.too_open {
-        reader.warn(too_open.to_string());
-    }
+    reader.warn_too_open(secret.too_open);
     let key = secret.text.trim();
     if key.is_empty() {
         reader.problem(format!(

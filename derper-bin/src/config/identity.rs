@@ -64,9 +64,7 @@ impl KeyPlan {
         let on_open = reader.on_open(&KEY_FILE);
         match keyfile::load(&path, on_open) {
             Ok(Some(file)) => {
-                if let Some(too_open) = file.too_open {
-                    reader.warn(too_open.to_string());
-                }
+                reader.warn_too_open(file.too_open);
                 Self::Loaded {
                     key: file.key,
                     path,

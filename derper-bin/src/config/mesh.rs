@@ -90,9 +90,7 @@ fn key_from_file(reader: &mut Reader<'_>) -> Option<MeshKey> {
         .or_else(|| default_path(reader))?;
     match meshkey::load(&path, reader.on_open(&MESH_PSK_FILE)) {
         Ok(file) => {
-            if let Some(too_open) = file.too_open {
-                reader.warn(too_open.to_string());
-            }
+            reader.warn_too_open(file.too_open);
             Some(file.key)
         }
         Err(err) => {

@@ -1,5 +1,7 @@
 //! What the web pages say.
 
+use derp_server::{Home, HomeError, UnknownPaths};
+
 use super::reader::Reader;
 use crate::host::Host;
 use crate::settings::{BOOTSTRAP_DNS, HOME, UNKNOWN_PATHS};
@@ -15,33 +17,11 @@ pub struct Pages {
     pub bootstrap_dns: Vec<String>,
 }
 
-/// What `/` answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Home {
-    /// A page that says what this is.
-    Default,
-    /// Nothing, with status 200.
-    Blank,
-    /// A redirect.
-    Redirect(String),
-}
-
-/// What paths answer that lead nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownPaths {
-    /// The home page, with status 200, as the reference.
-    Home,
-    /// Status 404.
-    NotFound,
-}
-
 impl Pages {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let home = reader.value(&HOME, |text| match text {
-            "" => Ok(Home::Default),
-            "blank" => Ok(Home::Blank),
-            url if is_web_url(url) => Ok(Home::Redirect(url.to_owned())),
-            _ => Err("write blank, or a URL that begins with http:// or https://".to_owned()),
+        let home = reader.value(&HOME, |text| {
+            let refused = "write blank, or a URL that begins with http:// or https://";
+            text.parse().map_err(|_: HomeError| refused.to_owned())
         });
         let unknown_paths = reader.value(&UNKNOWN_PATHS, |text| match text {
             "home" => Ok(UnknownPaths::Home),
@@ -60,12 +40,4 @@ impl Pages {
             bootstrap_dns,
         }
     }
-}
-
-/// Whether this may stand in a `Location` header.
-fn is_web_url(text: &str) -> bool {
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    rest.is_some_and(|rest| !rest.is_empty()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

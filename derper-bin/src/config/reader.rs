@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use derp_ops::goflag::{self, GoDuration};
-use derp_ops::secret_file::OpenMode;
+use derp_ops::secret_file::{OpenMode, TooOpen};
 
 use super::{Manner, Surroundings};
 use crate::gather::Gathered;
@@ -19,6 +19,7 @@ pub(super) struct Reader<'a> {
     pub(super) surroundings: &'a Surroundings,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+    too_open: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -33,6 +34,7 @@ impl<'a> Reader<'a> {
             surroundings,
             problems,
             warnings,
+            too_open: 0,
         }
     }
 
@@ -67,6 +69,19 @@ impl<'a> Reader<'a> {
             Some(given) => self.push(Problem::in_value(setting, &given, what)),
             None => self.problem(format!("{}: {what}", setting.name())),
         }
+    }
+
+    /// Warns of a secret that others may read, if there is one.
+    pub(super) fn warn_too_open(&mut self, too_open: Option<TooOpen>) {
+        if let Some(too_open) = too_open {
+            self.too_open += 1;
+            self.warn(too_open.to_string());
+        }
+    }
+
+    /// How many secrets others may read.
+    pub(super) const fn too_open(&self) -> u64 {
+        self.too_open
     }
 
     pub(super) fn warn(&mut self, text: impl Into<String>) {

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use derp_ops::secret_file::OpenMode;
 use rustls::crypto::aws_lc_rs;
 
 use super::Manner;
@@ -34,6 +35,8 @@ pub enum Tls {
         files: CertFiles,
         /// How long it is to be valid.
         lifetime: Duration,
+        /// What to do where others may read its key, once it is made.
+        on_open: OpenMode,
     },
     /// TLS with certificates from an authority.
     Acme(Acme),
@@ -206,6 +209,7 @@ fn manual(reader: &mut Reader<'_>, host: &Host) -> Tls {
         Err(err) if err.both_missing() && host.ip().is_some() => Tls::Create {
             files,
             lifetime: ONE_YEAR,
+            on_open: reader.on_open(&TLS_MODE),
         },
         Err(err) => {
             reader.problem(format!("{}: {}", reader.name_of(&TLS_MODE), chain(&err)));
@@ -228,6 +232,7 @@ fn self_signed(reader: &mut Reader<'_>, host: &Host) -> Tls {
         Err(err) if err.both_missing() => Tls::Create {
             files,
             lifetime: TEN_YEARS,
+            on_open: reader.on_open(&TLS_MODE),
         },
         Err(err) => {
             reader.problem(format!("{}: {}", reader.name_of(&TLS_MODE), chain(&err)));
@@ -241,6 +246,7 @@ fn load(reader: &mut Reader<'_>, files: &CertFiles, host: &Host) -> Result<Tls, 
     let provider = aws_lc_rs::default_provider();
     let now = reader.surroundings.now;
     let mut loaded = load::load(files, Some(host), on_open, now, &provider)?;
+    reader.warn_too_open(loaded.too_open.take());
     for warning in loaded.warnings.drain(..) {
         reader.warn(warning);
     }

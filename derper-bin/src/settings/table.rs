@@ -65,7 +65,7 @@ settings! {
         .flag(Group::Listening, "stun-port", "PORT")
         .env("DERP_STUN_PORT", &[same("DERP_PORT_STUN"), same("DERPER_STUN_PORT")]);
     TCP_KEEPALIVE = Setting::new("tcp.keepalive", Kind::Duration, "10m0s",
-        "TCP keepalive: how long a connection may be idle before it is probed.")
+        "TCP keepalive: how long a connection may be idle before it is probed; 0 for 15s.")
         .flag(Group::Listening, "tcp-keepalive-time", "DURATION")
         .env("DERP_TCP_KEEPALIVE_TIME", &[]);
     TCP_USER_TIMEOUT = Setting::new("tcp.user_timeout", Kind::Duration, "15s",
@@ -76,6 +76,10 @@ settings! {
         "How long a write to a client may take before the client is dropped; 0 for no limit.")
         .flag(Group::Listening, "tcp-write-timeout", "DURATION")
         .env("DERP_TCP_WRITE_TIMEOUT", &[]);
+
+    TCP_UNSENT = Setting::new("tcp.unsent_bytes", Kind::Size, "128KiB",
+        "How many bytes the kernel may hold for a client without having sent them; 0 for the \
+         system's own limit. With more, what a slow client gets is old.");
 
     // Identity and certificates
     HOSTNAME = Setting::new("hostname", Kind::Text, "derp.tailscale.com",
@@ -118,6 +122,9 @@ settings! {
          tls.cert_dir.");
     TLS_KEY = Setting::new("tls.key", Kind::Path, "",
         "The private key (PEM) for tls.cert.");
+    TLS_OWN_RECORDS = Setting::new("tls.own_record_layer", Kind::Switch, "true",
+        "Handle TLS records in place after the handshake, which takes less memory and time than \
+         the TLS library does.");
     ACME_EMAIL = Setting::new("acme_email", Kind::Text, "",
         "Contact for the certificate authority.")
         .flag(Group::Identity, "acme-email", "ADDRESS").env("DERP_ACME_EMAIL", &[])
@@ -209,6 +216,11 @@ settings! {
         "How often each client hears that the relay is there; clients give up after 2m0s.");
     KEEP_ALIVE_JITTER = Setting::new("timeouts.keep_alive_jitter", Kind::Duration, "5s",
         "At most so much is added to it, so that clients do not hear of it all at once.");
+    DRAIN_SPREAD = Setting::new("drain.spread", Kind::Duration, "10s",
+        "When the relay stops, it closes its clients' connections one after another over this \
+         time, so that they do not all come to the next relay at once.");
+    DRAIN_HARD_STOP = Setting::new("drain.hard_stop", Kind::Duration, "15s",
+        "When the relay stops, it waits no longer than this.");
 
     // Pages
     HOME = Setting::new("http.home", Kind::Text, "",

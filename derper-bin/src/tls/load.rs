@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use derp_ops::secret_file::{self, OpenMode, SecretFileError};
+use derp_ops::secret_file::{self, OpenMode, SecretFileError, TooOpen};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
@@ -162,14 +162,16 @@ pub fn load(
     if let Some(host) = host {
         check_host(files, &chain, &leaf, host)?;
     }
-    let mut warnings: Vec<String> = too_open.into_iter().collect();
-    warnings.extend(check_dates(files, &leaf, now));
+    let warnings = check_dates(files, &leaf, now).into_iter().collect();
     let not_after = system_time(leaf.validity().not_after);
+    let is_self_signed = leaf.issuer() == leaf.subject();
     Ok(Certificates {
         chain,
         key,
         files: files.clone(),
         not_after,
+        is_self_signed,
+        too_open,
         warnings,
     })
 }
@@ -208,11 +210,11 @@ fn no_cert_file(path: PathBuf, files: &CertFiles) -> CertError {
     CertError::NoCertFile(path)
 }
 
-/// The key, and a warning where others may read it.
+/// The key, and whether others may read it.
 fn read_key(
     files: &CertFiles,
     on_open: OpenMode,
-) -> Result<(PrivateKeyDer<'static>, Option<String>), CertError> {
+) -> Result<(PrivateKeyDer<'static>, Option<TooOpen>), CertError> {
     let path = &files.key;
     let secret = secret_file::read(path, on_open).map_err(|err| match err {
         SecretFileError::Missing(key) => CertError::NoKeyFile {
@@ -248,7 +250,7 @@ fn read_key(
         }
         Err(_) => return Err(CertError::BrokenPem(path.clone())),
     };
-    Ok((key, secret.too_open.map(|too_open| too_open.to_string())))
+    Ok((key, secret.too_open))
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -84,8 +84,7 @@ func (t *testbed) debugDERP(ctx context.Context, r *report) error {
 	r.DebugDERP = &rep
 	var all []error
 	for _, e := range append(rep.Errors, rep.Warnings...) {
-		// It tries IPv6 even where the map forbids it, and dislikes a map with
-		// one region; neither is about the relay.
+		// There is no IPv6 here and only one region; neither is about the relay.
 		if !strings.Contains(e, " over IPv6: ") && !strings.Contains(e, "only a single DERP region") {
 			all = append(all, fmt.Errorf("debug derp: %s", e))
 		}

@@ -161,7 +161,7 @@ func httpPortRedirects(r *run) {
 		want := "https://" + host + "/some/where?x=1&y=%20"
 		got := a.header.Get("Location")
 		if got != want {
-			// Leaving out the HTTP port is better than what the reference does.
+			// The reference keeps the HTTP port in it; leaving it out is accepted.
 			u, err := url.Parse(got)
 			r.must("Location", err)
 			r.check(u.Scheme == "https" && u.Hostname() == r.relay.Host && u.RequestURI() == "/some/where?x=1&y=%20", "Location %q", got)

@@ -10,6 +10,8 @@ import (
 	"context"
 	"flag"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/derpkit/derpkit/xtask/testbed/go/internal/out"
@@ -37,8 +39,9 @@ type report struct {
 	RelayCode string `json:"relay_code"`
 	CurAddr   string `json:"cur_addr"`
 	// PingVia is the region code that a disco ping was answered through.
-	PingVia string  `json:"ping_via"`
-	PingMS  float64 `json:"ping_ms"`
+	PingVia      string  `json:"ping_via"`
+	PingMS       float64 `json:"ping_ms"`
+	PingAttempts int     `json:"ping_attempts"` // 1, unless packets got lost
 	// STUNLatencyMS is the netcheck's latency to the region; UDP tells whether
 	// it came from STUN.
 	STUNLatencyMS float64 `json:"stun_latency_ms"`
@@ -70,6 +73,8 @@ func main() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	// The knobs must be set before anything of the nodes starts.
 	for name, value := range map[string]string{
 		"TS_DEBUG_NEVER_DIRECT_UDP":     "true",

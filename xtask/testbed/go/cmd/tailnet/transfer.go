@@ -124,15 +124,23 @@ func receive(ln net.Listener, n int64) (string, error) {
 	return payload.Hex(h), nil
 }
 
-// ping wants a disco ping answered through the relay.
+// ping wants a disco ping answered through the relay. A relay may lose packets,
+// so it may take several; the report tells how many.
 func ping(ctx context.Context, a, b *node, r *report) error {
 	lc, err := a.LocalClient()
 	if err != nil {
 		return err
 	}
-	res, err := lc.Ping(ctx, b.ip, tailcfg.PingDisco)
-	if err != nil {
-		return fmt.Errorf("ping: %w", err)
+	// The daemon sends one packet and waits for as long as it may.
+	var res *ipnstate.PingResult
+	for res == nil {
+		r.PingAttempts++
+		once, cancel := context.WithTimeout(ctx, 2*time.Second)
+		res, err = lc.Ping(once, b.ip, tailcfg.PingDisco)
+		cancel()
+		if err != nil && r.PingAttempts == 5 {
+			return fmt.Errorf("ping: %w", err)
+		}
 	}
 	if res.Err != "" {
 		return fmt.Errorf("ping: %s", res.Err)

@@ -1,0 +1,144 @@
+//! The receiving half of a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::time::{Instant, sleep_until};
+
+use crate::client::ConnectionInfo;
+use crate::error::{CloseReason, RecvError};
+use crate::inbound::{Inbound, Incoming};
+use crate::link::{BoxStream, CloseWatch, Link, WRITE_TIMEOUT};
+use crate::received::Received;
+use crate::session::{Session, Step};
+
+/// How long a server may be silent. Servers send something once a minute.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a server may take to admit a client. It may have to ask somebody.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The receiving half of a client. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct ClientReader {
+    /// Gone when the connection is.
+    io: Option<ReadHalf<BoxStream>>,
+    inbound: Inbound,
+    session: Session,
+    link: Arc<Link>,
+    closed: CloseWatch,
+    /// A pong was taken over by a write that may not have finished.
+    pong_unfinished: bool,
+    /// When the server has been silent for too long.
+    deadline: Instant,
+    /// A complete frame came since `deadline` was set.
+    heard: bool,
+}
+
+impl ClientReader {
+    pub(crate) fn new(
+        io: ReadHalf<BoxStream>,
+        inbound: Inbound,
+        session: Session,
+        link: Arc<Link>,
+    ) -> Self {
+        Self {
+            io: Some(io),
+            inbound,
+            session,
+            closed: link.watch_close(),
+            link,
+            pong_unfinished: false,
+            deadline: Instant::now() + ADMISSION_TIMEOUT,
+            heard: false,
+        }
+    }
+
+    /// What is known of the connection.
+    #[must_use]
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.link.info
+    }
+
+    /// Receives the next thing that the server sent, and answers pings meanwhile.
+    ///
+    /// Cancel safe: dropping the future loses nothing, also when it is dropped again and again,
+    /// as in a loop of `select!`.
+    ///
+    /// # Errors
+    /// How the connection ended. From then on it is [`RecvError::ClosedHere`].
+    pub async fn recv(&mut self) -> Result<Received, RecvError> {
+        let received = self.next().await;
+        if received.is_err() {
+            self.io = None;
+            self.link.close(CloseReason::Asked);
+        }
+        received
+    }
+
+    async fn next(&mut self) -> Result<Received, RecvError> {
+        loop {
+            while let Some(incoming) = self.inbound.next()? {
+                self.heard = true;
+                match incoming {
+                    Incoming::Frame(frame) => match self.session.on_frame(&frame)? {
+                        Step::Deliver(Received::Pong(data)) if self.link.pings.complete(&data) => {}
+                        Step::Deliver(received) => {
+                            if let Received::ServerInfo(info) = &received {
+                                self.link.limit(info);
+                            }
+                            return Ok(received);
+                        }
+                        Step::Pong(data) => self.link.owe_pong(data),
+                        Step::Skip => {}
+                    },
+                    Incoming::WebSocketPing(payload) => self.link.owe_websocket_pong(payload),
+                    Incoming::Closed => return Err(RecvError::ServerClosed),
+                }
+            }
+            self.read_more().await?;
+        }
+    }
+
+    /// Reads some bytes, and writes a pong meanwhile if one is due.
+    async fn read_more(&mut self) -> Result<(), RecvError> {
+        // Before the client is admitted, nothing but that counts as a sign of life.
+        if std::mem::take(&mut self.heard) && self.session.is_admitted() {
+            self.deadline = Instant::now() + READ_TIMEOUT;
+        }
+        self.pong_unfinished |= self.link.owes_pong();
+        let Some(io) = &mut self.io else {
+            return Err(RecvError::ClosedHere(self.closed.wait().await));
+        };
+        tokio::select! {
+            // The order matters. A pong comes before the read, which may be ready for ever; the
+            // deadline after it, for bytes that are here already are no silence.
+            biased;
+            reason = self.closed.wait() => Err(RecvError::ClosedHere(reason)),
+            // A failed write closes the connection, which ends the next round.
+            _ = self.link.write(WRITE_TIMEOUT, |_| ()), if self.pong_unfinished => {
+                self.pong_unfinished = false;
+                Ok(())
+            }
+            read = io.read_buf(self.inbound.buffer()) => match read? {
+                0 => Err(RecvError::ServerClosed),
+                len => {
+                    self.inbound.note_read(len);
+                    Ok(())
+                }
+            },
+            () = sleep_until(self.deadline) => Err(if self.session.is_admitted() {
+                RecvError::Silent(READ_TIMEOUT)
+            } else {
+                RecvError::NotAdmitted(ADMISSION_TIMEOUT)
+            }),
+        }
+    }
+}
+
+impl Drop for ClientReader {
+    fn drop(&mut self) {
+        self.io = None;
+        self.link.close(CloseReason::Asked);
+    }
+}

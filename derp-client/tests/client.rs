@@ -1,0 +1,451 @@
+//! A client on an in-memory stream, in simulated time.
+
+mod support;
+
+use std::time::Duration;
+
+use derp_client::{
+    Client, ClientReader, ClientWriter, CloseReason, Login, LoginError, PingError, Received,
+    RecvError, SendError,
+};
+use derp_proto::{
+    ClientFrame, HandshakeError, KeyError, MAX_PACKET_LEN, MeshKey, NodePublic, PeerGoneReason,
+    ServerFrame, ServerInfo,
+};
+use support::{ALICE, BOB, Peer, client_key, pipe, server_key};
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A client that was admitted, over a pipe with room for `room` bytes.
+async fn connected(room: usize) -> (Client, Peer<DuplexStream>) {
+    let (io, mut peer) = pipe(room);
+    let login = Login::new(client_key());
+    let (client, _) = tokio::join!(Client::handshake_over(io, &login), peer.accept());
+    let mut client = client.expect("a login");
+    assert_eq!(client.recv().await.unwrap(), Received::ServerInfo(ServerInfo::plain()));
+    (client, peer)
+}
+
+async fn split(room: usize) -> (ClientReader, ClientWriter, Peer<DuplexStream>) {
+    let (client, peer) = connected(room).await;
+    let (reader, writer) = client.split();
+    (reader, writer, peer)
+}
+
+fn packet(src: NodePublic, packet: &[u8]) -> Received {
+    Received::Packet { src, packet: packet.to_vec().into() }
+}
+
+#[tokio::test]
+async fn packets_travel_both_ways() {
+    let (mut client, mut peer) = connected(4096).await;
+    client.send(ALICE, b"to alice").await.unwrap();
+    client.send(BOB, b"").await.unwrap();
+    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"to alice" }).await;
+    peer.expect(ClientFrame::SendPacket { dst: BOB, packet: b"" }).await;
+
+    peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"from alice" }).await;
+    peer.send(ServerFrame::PeerGone { key: BOB, reason: PeerGoneReason::DISCONNECTED }).await;
+    assert_eq!(client.recv().await.unwrap(), packet(ALICE, b"from alice"));
+    let gone = Received::PeerGone { key: BOB, reason: PeerGoneReason::DISCONNECTED };
+    assert_eq!(client.recv().await.unwrap(), gone);
+    assert_eq!(client.info().server_key, server_key().public());
+}
+
+#[tokio::test]
+async fn the_largest_packet_passes_and_a_larger_one_is_refused() {
+    let (mut client, mut peer) = connected(1 << 20).await;
+    let largest = vec![7; MAX_PACKET_LEN];
+    client.send(ALICE, &largest).await.unwrap();
+    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &largest }).await;
+    peer.send(ServerFrame::RecvPacket { src: ALICE, packet: &largest }).await;
+    assert_eq!(client.recv().await.unwrap(), packet(ALICE, &largest));
+
+    let larger = vec![7; MAX_PACKET_LEN + 1];
+    let refused = client.send(ALICE, &larger).await;
+    assert!(matches!(refused, Err(SendError::TooLong { len: 65_537, max: 65_536 })));
+    let refused = client.writer().forward_packet(ALICE, BOB, &larger).await;
+    assert!(matches!(refused, Err(SendError::TooLong { .. })));
+    client.send(ALICE, b"still here").await.unwrap();
+    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"still here" }).await;
+}
+
+#[tokio::test]
+async fn what_a_login_asks_for_is_sent_right_behind_it() {
+    let (io, mut peer) = pipe(4096);
+    let mesh_key = MeshKey::from_secret_text(&"0123456789abcdef".repeat(4)).unwrap();
+    let login = Login { preferred: true, watch_conns: true, ..Login::mesh(client_key(), mesh_key) };
+    let (client, hello) = tokio::join!(Client::handshake_over(io, &login), peer.greet());
+    let (_client, hello) = (client.unwrap(), hello);
+    assert_eq!(hello.key(), client_key().public());
+    assert!(hello.info().mesh_key.is_some());
+    // The server has not said yet that it admits the client.
+    peer.expect(ClientFrame::NotePreferred(true)).await;
+    peer.expect(ClientFrame::WatchConns).await;
+}
+
+#[tokio::test]
+async fn each_request_is_its_frame() {
+    let (_reader, writer, mut peer) = split(4096).await;
+    writer.note_preferred(true).await.unwrap();
+    writer.note_preferred(false).await.unwrap();
+    writer.watch_conns().await.unwrap();
+    writer.forward_packet(ALICE, BOB, b"hop").await.unwrap();
+    writer.close_peer(BOB).await.unwrap();
+    writer.send_ping([1, 2, 3, 4, 5, 6, 7, 8]).await.unwrap();
+    for expected in [
+        ClientFrame::NotePreferred(true),
+        ClientFrame::NotePreferred(false),
+        ClientFrame::WatchConns,
+        ClientFrame::ForwardPacket { src: ALICE, dst: BOB, packet: b"hop" },
+        ClientFrame::ClosePeer(BOB),
+        ClientFrame::Ping([1, 2, 3, 4, 5, 6, 7, 8]),
+    ] {
+        peer.expect(expected).await;
+    }
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_while_another_task_receives() {
+    let (mut reader, writer, mut peer) = split(4096).await;
+    let (sender, mut received) = mpsc::channel(16);
+    let receiving = tokio::spawn(async move {
+        while let Ok(next) = reader.recv().await {
+            sender.send(next).await.unwrap();
+        }
+    });
+    let echo = async {
+        let frame = peer.recv().await;
+        let ClientFrame::Ping(data) = frame.as_client().unwrap() else { panic!("{frame:?}") };
+        peer.send(ServerFrame::Pong([0; 8])).await;
+        peer.send(ServerFrame::Pong(data)).await;
+        peer.send(ServerFrame::KeepAlive).await;
+    };
+    let (rtt, ()) = tokio::join!(writer.ping(), echo);
+    assert!(rtt.unwrap() < 5 * SECOND);
+    // Only the pong that was waited for is taken out of the stream.
+    assert_eq!(received.recv().await, Some(Received::Pong([0; 8])));
+    assert_eq!(received.recv().await, Some(Received::KeepAlive));
+    drop(peer);
+    receiving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ping_hands_on_what_else_comes() {
+    let (mut client, mut peer) = connected(4096).await;
+    let mut others = Vec::new();
+    let server = async {
+        let frame = peer.recv().await;
+        let ClientFrame::Ping(data) = frame.as_client().unwrap() else { panic!("{frame:?}") };
+        peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"meanwhile" }).await;
+        peer.send(ServerFrame::Pong(data)).await;
+    };
+    let (rtt, ()) = tokio::join!(client.ping(|received| others.push(received)), server);
+    rtt.unwrap();
+    assert_eq!(others, [packet(ALICE, b"meanwhile")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_gives_up_after_five_seconds_or_with_the_connection() {
+    let (mut client, mut peer) = connected(4096).await;
+    let begin = Instant::now();
+    let unanswered = client.ping(|_| ()).await;
+    assert!(matches!(unanswered, Err(PingError::Timeout(within)) if within == 5 * SECOND));
+    assert_eq!(begin.elapsed(), 5 * SECOND);
+
+    peer.recv().await;
+    let (reader, writer) = client.split();
+    let cut_off = async {
+        peer.recv().await;
+        drop(reader);
+    };
+    let (ended, ()) = tokio::join!(writer.ping(), cut_off);
+    assert!(matches!(ended, Err(PingError::Ended | PingError::Send(_))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_servers_ping_is_answered_by_whoever_only_receives() {
+    let (mut client, mut peer) = connected(4096).await;
+    peer.send(ServerFrame::Ping([1; 8])).await;
+    let receiving = async {
+        let received = client.recv().await.unwrap();
+        assert_eq!(received, Received::KeepAlive);
+    };
+    let answered = async {
+        peer.expect_bytes(&[0x13, 0, 0, 0, 8, 1, 1, 1, 1, 1, 1, 1, 1]).await;
+        peer.send(ServerFrame::KeepAlive).await;
+    };
+    tokio::join!(receiving, answered);
+}
+
+#[tokio::test]
+async fn a_server_that_pings_and_does_not_read_is_still_received_from() {
+    let (mut client, mut peer) = connected(64).await;
+    let flood = async {
+        for n in 0..1000_u32 {
+            let [.., a, b] = n.to_be_bytes();
+            peer.send(ServerFrame::Ping([a, b, 0, 0, 0, 0, 0, 0])).await;
+        }
+        peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"through" }).await;
+    };
+    let (received, ()) = tokio::join!(client.recv(), flood);
+    assert_eq!(received.unwrap(), packet(ALICE, b"through"));
+    // Pongs that could not be written were left out, not queued.
+    drop(client);
+    let mut rest = Vec::new();
+    peer.io.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() <= 64, "{}", rest.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_dropped_halfway_never_cuts_a_frame() {
+    let (_reader, writer, mut peer) = split(100).await;
+    let long = vec![7; 5000];
+    let dropped = timeout(Duration::from_millis(20), writer.send(ALICE, &long)).await;
+    assert!(dropped.is_err(), "the pipe has no room for it");
+
+    let again = async {
+        // Dropped again, several times, in different places.
+        for _ in 0..3 {
+            drop(timeout(Duration::from_millis(5), writer.send(BOB, &long)).await);
+        }
+        writer.send(BOB, b"after").await.unwrap();
+    };
+    let read = async {
+        sleep(Duration::from_millis(40)).await;
+        peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &long }).await;
+        loop {
+            let frame = peer.recv().await;
+            match frame.as_client().unwrap() {
+                ClientFrame::SendPacket { dst: BOB, packet: b"after" } => break,
+                ClientFrame::SendPacket { dst: BOB, packet } => assert_eq!(packet, long),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::join!(again, read);
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiving_can_be_dropped_again_and_again() {
+    let (mut client, mut peer) = connected(4096).await;
+    let mut wire = Vec::new();
+    ServerFrame::RecvPacket { src: ALICE, packet: b"in single bytes" }.encode(&mut wire);
+    ServerFrame::KeepAlive.encode(&mut wire);
+    let dribble = async {
+        for byte in wire {
+            peer.write(&[byte]).await;
+            sleep(SECOND).await;
+        }
+    };
+    let receive = async {
+        let mut received = Vec::new();
+        while received.len() < 2 {
+            if let Ok(next) = timeout(Duration::from_millis(300), client.recv()).await {
+                received.push(next.unwrap());
+            }
+        }
+        received
+    };
+    let (received, ()) = tokio::join!(receive, dribble);
+    assert_eq!(received, [packet(ALICE, b"in single bytes"), Received::KeepAlive]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_minutes_without_a_whole_frame_are_the_end() {
+    let (mut client, mut peer) = connected(4096).await;
+    let begin = Instant::now();
+    let server = async {
+        // Whole frames are signs of life, even those that mean nothing …
+        for frame in [&[0x06, 0, 0, 0, 0][..], &[0x77, 0, 0, 0, 1, 0], &[0x08, 0, 0, 0, 0]] {
+            sleep(119 * SECOND).await;
+            peer.write(frame).await;
+        }
+        // … and parts of frames are none.
+        for byte in [0x05, 0, 0, 0, 99, 1, 2, 3] {
+            sleep(29 * SECOND).await;
+            peer.write(&[byte]).await;
+        }
+        peer
+    };
+    let receive = async {
+        assert_eq!(client.recv().await.unwrap(), Received::KeepAlive);
+        let end = client.recv().await.unwrap_err();
+        assert!(matches!(end, RecvError::Silent(within) if within == 120 * SECOND), "{end}");
+        assert_eq!(begin.elapsed(), (3 * 119 + 120) * SECOND);
+    };
+    tokio::select! {
+        () = receive => {}
+        _ = server => panic!("the client is still there"),
+    }
+    let again = client.recv().await.unwrap_err();
+    assert!(matches!(again, RecvError::ClosedHere(CloseReason::Asked)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_wait_in_the_socket_are_no_silence() {
+    let (mut client, mut peer) = connected(4096).await;
+    peer.send(ServerFrame::KeepAlive).await;
+    peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"old" }).await;
+    // The caller has better to do.
+    sleep(1000 * SECOND).await;
+    assert_eq!(client.recv().await.unwrap(), Received::KeepAlive);
+    sleep(1000 * SECOND).await;
+    assert_eq!(client.recv().await.unwrap(), packet(ALICE, b"old"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_has_thirty_seconds_to_admit() {
+    let (io, mut peer) = pipe(4096);
+    let login = Login::new(client_key());
+    let (client, _hello) = tokio::join!(Client::handshake_over(io, &login), peer.greet());
+    let mut client = client.unwrap();
+    let begin = Instant::now();
+    let busy = async {
+        loop {
+            // Neither the greeting nor what means nothing is an admission.
+            peer.send(ServerFrame::ServerKey(server_key().public())).await;
+            sleep(SECOND).await;
+        }
+    };
+    let end = tokio::select! {
+        end = client.recv() => end.unwrap_err(),
+        () = busy => unreachable!(),
+    };
+    assert!(matches!(end, RecvError::NotAdmitted(_)), "{end}");
+    assert_eq!(begin.elapsed(), 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_greet_is_left() {
+    let (io, _peer) = pipe(4096);
+    let silent = Client::handshake_over(io, &Login::new(client_key())).await;
+    assert!(matches!(silent, Err(LoginError::Timeout(within)) if within == 10 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_read_is_left() {
+    for (forward, limit) in [(false, 30 * SECOND), (true, 5 * SECOND)] {
+        let (mut reader, writer, _peer) = split(100).await;
+        let begin = Instant::now();
+        let sending = async {
+            let sent = match forward {
+                false => writer.send(ALICE, &[0; 1000]).await,
+                true => writer.forward_packet(ALICE, BOB, &[0; 1000]).await,
+            };
+            assert!(matches!(sent, Err(SendError::Stalled(within)) if within == limit));
+            assert_eq!(begin.elapsed(), limit);
+        };
+        let (end, ()) = tokio::join!(reader.recv(), sending);
+        let end = end.unwrap_err();
+        assert!(matches!(end, RecvError::ClosedHere(CloseReason::WriteStalled)), "{end}");
+        assert!(matches!(writer.send(ALICE, b"").await, Err(SendError::NotConnected)));
+    }
+}
+
+#[tokio::test]
+async fn closing_one_half_ends_the_other() {
+    let (mut reader, writer, mut peer) = split(4096).await;
+    writer.close();
+    let end = reader.recv().await.unwrap_err();
+    assert!(matches!(end, RecvError::ClosedHere(CloseReason::Asked)), "{end}");
+    // Nobody holds the stream any more, though both halves are still there.
+    peer.expect_end().await;
+    assert!(writer.is_closed());
+
+    let (reader, writer, mut peer) = split(4096).await;
+    drop(reader);
+    peer.expect_end().await;
+    assert!(matches!(writer.send(ALICE, b"").await, Err(SendError::NotConnected)));
+
+    let (mut reader, writer, mut peer) = split(4096).await;
+    writer.send(ALICE, b"last").await.unwrap();
+    writer.shutdown().await;
+    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"last" }).await;
+    peer.expect_end().await;
+    assert!(reader.recv().await.is_err());
+}
+
+#[tokio::test]
+async fn closing_ends_a_write_that_is_stuck() {
+    let (reader, writer, mut peer) = split(100).await;
+    let stuck = {
+        let writer = writer.clone();
+        tokio::spawn(async move { writer.send(ALICE, &[0; 1000]).await })
+    };
+    // The write has begun, and cannot end.
+    let mut some = [0; 10];
+    peer.io.read_exact(&mut some).await.unwrap();
+    writer.close();
+    let ended = stuck.await.unwrap();
+    assert!(matches!(ended, Err(SendError::NotConnected)), "{ended:?}");
+    drop(reader);
+    let mut rest = Vec::new();
+    peer.io.read_to_end(&mut rest).await.expect("the stream is let go of");
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_is_told_apart() {
+    let (mut client, peer) = connected(4096).await;
+    drop(peer);
+    assert!(matches!(client.recv().await, Err(RecvError::ServerClosed)));
+
+    let (mut client, mut peer) = connected(4096).await;
+    peer.write(&[0x05, 0xff, 0xff, 0xff, 0xff]).await;
+    assert!(matches!(client.recv().await, Err(RecvError::Protocol(_))));
+}
+
+#[tokio::test]
+async fn a_greeting_with_an_unusable_key_is_refused() {
+    let (io, mut peer) = pipe(4096);
+    peer.send(ServerFrame::ServerKey(NodePublic::from_bytes([0; 32]))).await;
+    let refused = Client::handshake_over(io, &Login::new(client_key())).await;
+    let zero = HandshakeError::Key(KeyError::Zero);
+    assert!(matches!(refused, Err(LoginError::Handshake(err)) if err == zero));
+
+    let (io, mut peer) = pipe(4096);
+    peer.write(b"HTTP/1.1 200 OK\r\n").await;
+    let refused = Client::handshake_over(io, &Login::new(client_key())).await;
+    assert!(matches!(refused, Err(LoginError::Handshake(_))));
+
+    let (io, peer) = pipe(4096);
+    drop(peer);
+    let refused = Client::handshake_over(io, &Login::new(client_key())).await;
+    assert!(matches!(refused, Err(LoginError::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_the_server_asks_for_is_kept_to() {
+    let (io, mut peer) = pipe(1 << 20);
+    let login = Login::new(client_key());
+    let (client, hello) = tokio::join!(Client::handshake_over(io, &login), peer.greet());
+    let mut client = client.unwrap();
+    // Nothing was asked for yet.
+    for _ in 0..10 {
+        client.send(ALICE, &[0; 1000]).await.unwrap();
+        peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &[0; 1000] }).await;
+    }
+    let info = ServerInfo {
+        token_bucket_bytes_per_second: 1,
+        token_bucket_bytes_burst: 2 * (5 + 32 + 1000),
+        ..ServerInfo::plain()
+    };
+    peer.admit(&hello, &info).await;
+    assert_eq!(client.recv().await.unwrap(), Received::ServerInfo(info));
+    for _ in 0..1000 {
+        client.send(ALICE, &[0; 1000]).await.unwrap();
+    }
+    assert_eq!(client.writer().limited(), 998);
+    for _ in 0..2 {
+        peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &[0; 1000] }).await;
+    }
+    // Time brings tokens back; other frames need none.
+    client.writer().note_preferred(true).await.unwrap();
+    sleep(1037 * SECOND).await;
+    client.send(ALICE, &[1; 1000]).await.unwrap();
+    peer.expect(ClientFrame::NotePreferred(true)).await;
+    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &[1; 1000] }).await;
+}

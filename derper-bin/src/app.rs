@@ -1,0 +1,358 @@
+//! The relay as it runs: what [`Config`] says, wired together. Rules live elsewhere.
+
+mod admit;
+mod listen;
+mod numbers;
+mod pages;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use derp_server::tls::ServerTls;
+use derp_server::{DrainPlan, ListenOptions, Listener, Pages, PagesConfig, Server};
+use derp_stun::{StunHandle, StunServer};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::admit::Admit;
+pub use self::listen::BindError;
+use self::numbers::Numbers;
+use self::pages::OperatorPages;
+use crate::bootstrap_dns::{BootstrapDns, SystemResolver};
+use crate::config::{Config, Tls};
+use crate::derpmap_hint::Hint;
+use crate::host::Host;
+use crate::problem::chain;
+use crate::random;
+use crate::tls::load::load;
+use crate::tls::{Certificates, self_signed};
+
+/// How often it is looked whether the certificate with the relay's key is old.
+const META_CERT_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A relay with all its ports bound, which serves nobody yet.
+#[derive(Debug)]
+pub struct App {
+    server: Server,
+    main: (Listener, ListenOptions),
+    http: Option<(Listener, ListenOptions)>,
+    stun: Option<StunServer>,
+    tls: Option<Arc<ServerTls>>,
+    admit: Arc<Admit>,
+    bootstrap_dns: Arc<BootstrapDns>,
+    numbers: Arc<Numbers>,
+    drain: DrainPlan,
+    host: Host,
+    hint: Option<Hint>,
+}
+
+impl App {
+    /// Binds every port, then makes or reads the key and the certificate, so that a port that is
+    /// taken leaves nothing behind. `now` is the wall clock.
+    ///
+    /// # Errors
+    /// A port is taken, a file cannot be written, or the system has no thread left.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O enabled.
+    pub fn bind(mut config: Config, now: SystemTime) -> anyhow::Result<Self> {
+        let main = listen::tcp(config.listen.address, "-a")?;
+        let http = match config.listen.http {
+            Some(address) => Some(listen::tcp(address, "-http-port")?),
+            None => None,
+        };
+        let stun = config.stun.map(listen::stun).transpose()?;
+        let stun_failed = stun.as_ref().is_some_and(Option::is_none);
+        let stun = stun.flatten();
+
+        let key = config.key.private_key(random::private_key)?;
+        let tls = std::mem::replace(&mut config.tls, Tls::Off);
+        let certificates = materialise(tls, &config.host, now)?;
+        let admit = Arc::new(Admit::new(config.admission.allowlist.clone()));
+        let bootstrap_dns = Arc::new(BootstrapDns::new(config.pages.bootstrap_dns.clone()));
+        let numbers = Arc::new(Numbers::new(
+            now,
+            stun.as_ref().map(StunServer::handle),
+            Arc::clone(&bootstrap_dns),
+        ));
+        numbers.note_config(&config, certificates.as_ref());
+        if stun_failed {
+            numbers.note_stun_failed();
+        }
+        let pages = OperatorPages::new(&config, Arc::clone(&numbers), Arc::clone(&bootstrap_dns));
+        let mut builder = Server::builder(key)
+            .shared_verifier(admit.clone())
+            .tunables(config.tunables.clone())
+            .pages(Pages::new(
+                pages_config(&config, listen::port(&main)),
+                pages,
+            ));
+        if let Some(key) = &config.mesh.key {
+            builder = builder.mesh_key(key.clone());
+        }
+        let server = builder
+            .start()
+            .context("cannot start the relay's threads")?;
+        numbers.attach(server.clone());
+
+        let tls = match &certificates {
+            Some(certificates) => {
+                let served = vec![certificates.served(&config.host)?];
+                Some(Arc::new(ServerTls::new(server.public_key(), served, now)?))
+            }
+            None => None,
+        };
+        let mut options = match &tls {
+            Some(tls) => ListenOptions::tls("main", tls.clone()),
+            None => ListenOptions::plain("main"),
+        };
+        options.socket = config.socket;
+        options.accept_limit = config.accept_limit;
+        let mut port_80 = ListenOptions::plain("http");
+        port_80.socket = config.socket;
+        port_80.only_redirects = true;
+
+        let http = http.map(|listener| (listener, port_80));
+        let hint = certificates.as_ref().map(|certificates| Hint {
+            host: config.host.clone(),
+            derp_port: listen::port(&main),
+            stun_port: stun.as_ref().map(|stun| stun.local_addr().port()),
+            // No authority vouches for it, so clients must know it by its hash.
+            pin: certificates
+                .is_self_signed
+                .then(|| certificates.pin())
+                .flatten(),
+            can_port80: http
+                .as_ref()
+                .is_some_and(|(listener, _)| listen::port(listener) == 80),
+        });
+        Ok(Self {
+            server,
+            main: (main, options),
+            http,
+            stun,
+            tls,
+            admit,
+            bootstrap_dns,
+            numbers,
+            drain: config.drain,
+            host: config.host,
+            hint,
+        })
+    }
+
+    /// Tells the log where the relay listens and how clients know it.
+    pub fn announce(&self) {
+        tracing::info!(
+            host = %self.host,
+            key = %self.server.public_key(),
+            port = self.port(),
+            tls = self.tls.is_some(),
+            stun_port = self.stun.as_ref().map(|stun| stun.local_addr().port()),
+            http_port = self.http_port(),
+            "listening"
+        );
+    }
+
+    /// What clients need to know of this relay; `None` for plain HTTP, which no client speaks.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&Hint> {
+        self.hint.as_ref()
+    }
+
+    /// The main listener's port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        listen::port(&self.main.0)
+    }
+
+    /// The port of the listener for captive portal checks.
+    #[must_use]
+    pub fn http_port(&self) -> Option<u16> {
+        self.http
+            .as_ref()
+            .map(|(listener, _)| listen::port(listener))
+    }
+
+    /// The relay's core, which serves while the app runs.
+    #[must_use]
+    pub const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Serves until `shutdown` is ready, then empties the relay: STUN falls silent, so that
+    /// clients choose others, and connections are closed one after another. `reloads` are
+    /// configurations to change over to; what cannot change while the relay runs stays.
+    ///
+    /// # Errors
+    /// A part of the relay ended by itself.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        mut reloads: mpsc::Receiver<(Config, SystemTime)>,
+    ) -> anyhow::Result<()> {
+        let Self {
+            server,
+            main,
+            http,
+            stun,
+            tls,
+            admit,
+            bootstrap_dns,
+            numbers,
+            drain,
+            host,
+            ..
+        } = self;
+        let reload = Reload {
+            server: &server,
+            tls: tls.as_deref(),
+            admit: &admit,
+            host: &host,
+            numbers: &numbers,
+        };
+        let mut tasks = JoinSet::new();
+        let stun_handle = stun.as_ref().map(StunServer::handle);
+        for (listener, options) in [Some(main), http].into_iter().flatten() {
+            let server = server.clone();
+            tasks.spawn(async move { server.serve(listener, options).await });
+        }
+        if let Some(stun) = stun {
+            tasks.spawn(async move { match stun.serve().await {} });
+        }
+        if let Some(tls) = tls.clone() {
+            tasks.spawn(keep_meta_certificate(tls));
+        }
+        let publisher = server.clone();
+        tasks.spawn(async move {
+            let publish = |document: Vec<u8>| publisher.pages().set_bootstrap_dns(document.into());
+            bootstrap_dns
+                .keep_fresh(SystemResolver, random::shuffle, publish)
+                .await;
+        });
+
+        tokio::pin!(shutdown);
+        let ended = loop {
+            tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                Some((config, now)) = reloads.recv() => reload.apply(config, now),
+                Some(ended) = tasks.join_next() => break match ended {
+                    Ok(()) => Err(anyhow::anyhow!("a part of the relay has ended")),
+                    Err(err) => Err(anyhow::Error::new(err).context("a part of the relay failed")),
+                },
+            }
+        };
+        stop(&server, stun_handle.as_ref(), drain).await;
+        tasks.shutdown().await;
+        server.shutdown().await;
+        numbers.detach();
+        ended
+    }
+}
+
+async fn stop(server: &Server, stun: Option<&StunHandle>, plan: DrainPlan) {
+    if let Some(stun) = stun {
+        stun.be_quiet();
+    }
+    tracing::info!(clients = server.clients().len(), "stopping");
+    let report = server.drain(plan).await;
+    tracing::info!(told = report.told, cut_off = report.cut_off, "stopped");
+}
+
+async fn keep_meta_certificate(tls: Arc<ServerTls>) {
+    let mut days = tokio::time::interval(META_CERT_CHECK);
+    loop {
+        days.tick().await;
+        if let Err(err) = tls.renew_meta_certificate(crate::clock::wall()) {
+            tracing::warn!(
+                error = chain(&err),
+                "the relay's key certificate was not renewed"
+            );
+        }
+    }
+}
+
+/// The certificate to serve, made and written first where the configuration says so.
+fn materialise(tls: Tls, host: &Host, now: SystemTime) -> anyhow::Result<Option<Certificates>> {
+    match tls {
+        Tls::Off => Ok(None),
+        Tls::Loaded(loaded) => Ok(Some(loaded)),
+        Tls::Create {
+            files,
+            lifetime,
+            on_open,
+        } => {
+            self_signed::create(&files, host, now, lifetime, random::serial())?;
+            tracing::info!(certificate = %files.cert.display(), "made a self-signed certificate");
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            Ok(Some(load(&files, Some(host), on_open, now, &provider)?))
+        }
+        Tls::Acme(_) => anyhow::bail!("this version cannot get certificates from an authority"),
+    }
+}
+
+fn pages_config(config: &Config, port: u16) -> PagesConfig {
+    let mut pages = PagesConfig::default();
+    pages.serves_derp = config.listen.derp;
+    pages.home = config.pages.home.clone();
+    pages.unknown_paths = config.pages.unknown_paths;
+    if config.host_is_given {
+        let host = match &config.host {
+            Host::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+            host => host.to_string(),
+        };
+        pages.hostname = if port == 443 {
+            host
+        } else {
+            format!("{host}:{port}")
+        };
+    }
+    pages
+}
+
+/// What a new configuration can change.
+struct Reload<'a> {
+    server: &'a Server,
+    tls: Option<&'a ServerTls>,
+    admit: &'a Admit,
+    host: &'a Host,
+    numbers: &'a Numbers,
+}
+
+impl Reload<'_> {
+    fn apply(&self, config: Config, now: SystemTime) {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let old = self.server.tunables();
+        if *old != config.tunables {
+            tracing::info!(?old, new = ?config.tunables, "limits and times changed");
+            self.server.set_tunables(config.tunables.clone());
+        }
+        self.numbers.note_config(
+            &config,
+            match &config.tls {
+                Tls::Loaded(loaded) => Some(loaded),
+                _ => None,
+            },
+        );
+        let left = self
+            .admit
+            .replace(config.admission.allowlist.clone(), self.server);
+        if left > 0 {
+            tracing::info!(clients = left, "closed clients that are no longer admitted");
+        }
+        if let (Some(tls), Tls::Loaded(loaded)) = (self.tls, &config.tls) {
+            // Checked for the new host name, served for the old: a name changes with a restart.
+            let replaced = loaded
+                .served(self.host)
+                .and_then(|s| tls.set_certificates(vec![s], now));
+            if let Err(err) = replaced {
+                tracing::error!(error = chain(&err), "the old certificate stays");
+            }
+        }
+        tracing::info!("configuration reloaded; ports, names and keys change with a restart");
+    }
+}

@@ -1,0 +1,119 @@
+//! Binding ports, and what to say where one cannot be had.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use derp_server::Listener;
+use derp_stun::StunServer;
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::config::{ListenAddr, OnBindFailure, Stun};
+
+/// Connections that wait to be accepted; what the reference's listeners get from Linux.
+const BACKLOG: i32 = 4096;
+
+/// A port that cannot be had. `Display` says what to do.
+#[derive(Debug, Error)]
+#[error("cannot listen on {protocol} {address} ({flag}){}", remedy(source, address.port()))]
+pub struct BindError {
+    protocol: &'static str,
+    address: SocketAddr,
+    flag: &'static str,
+    source: io::Error,
+}
+
+fn remedy(err: &io::Error, port: u16) -> String {
+    match err.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; another program has the port: ss -lnptu 'sport = :{port}' shows which")
+        }
+        io::ErrorKind::PermissionDenied if port < 1024 => {
+            "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Binds a TCP port; `flag` is the one that chooses it.
+pub(super) fn tcp(address: ListenAddr, flag: &'static str) -> Result<Listener, BindError> {
+    let bound = bind_tcp(address.socket_addr()).or_else(|err| match address.ip {
+        // A machine without IPv6 still has IPv4.
+        None if err.raw_os_error() == Some(no_such_family()) => bind_tcp(SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            address.port,
+        )),
+        _ => Err(err),
+    });
+    bound.map(Listener::from).map_err(|source| BindError {
+        protocol: "TCP",
+        address: address.socket_addr(),
+        flag,
+        source,
+    })
+}
+
+fn no_such_family() -> i32 {
+    rustix::io::Errno::AFNOSUPPORT.raw_os_error()
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // A relay that restarts finds its port full of connections that linger.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Binds STUN's port, or does what is to be done where that fails: `Ok(None)` is a relay without.
+pub(super) fn stun(stun: Stun) -> Result<Option<StunServer>, BindError> {
+    let failed = |err: derp_stun::BindError| BindError {
+        protocol: "UDP",
+        address: err.addr,
+        flag: "-stun-port",
+        source: err.source,
+    };
+    let address = stun.address;
+    let err = match bind_stun(address) {
+        Ok(server) => return Ok(Some(server)),
+        Err(err) => failed(err),
+    };
+    match stun.on_bind_failure {
+        OnBindFailure::Stop => Err(err),
+        OnBindFailure::Warn => {
+            tracing::warn!("STUN is off, and clients will take this relay for slow: {err}");
+            Ok(None)
+        }
+        OnBindFailure::AnyPort => {
+            let server = bind_stun(address.with_port(0)).map_err(failed)?;
+            let port = server.local_addr().port();
+            tracing::warn!("STUN is on UDP port {port} for now: {err}");
+            Ok(Some(server))
+        }
+    }
+}
+
+fn bind_stun(address: ListenAddr) -> Result<StunServer, derp_stun::BindError> {
+    StunServer::bind(address.socket_addr()).or_else(|err| match address.ip {
+        None if err.source.raw_os_error() == Some(no_such_family()) => {
+            StunServer::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port))
+        }
+        _ => Err(err),
+    })
+}
+
+/// The port of a TCP listener.
+pub(super) fn port(listener: &Listener) -> u16 {
+    listener.local_addr().map_or(0, |address| address.port())
+}

@@ -1,0 +1,152 @@
+//! The relay's numbers as metrics: those of its parts, and those of the process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use derp_ops::exposition::{Exposition, Kind};
+use derp_server::{MetricKind, MetricVisitor, Sample, Server, Value};
+use derp_stun::StunHandle;
+
+use crate::args::PROGRAM;
+use crate::bootstrap_dns::BootstrapDns;
+use crate::config::Config;
+use crate::process;
+use crate::tls::Certificates;
+
+/// Where numbers come from.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    /// The server's pages lead here, and this leads back to the server: so it is taken out when
+    /// the server stops.
+    server: Mutex<Option<Server>>,
+    stun: Option<StunHandle>,
+    bootstrap_dns: Arc<BootstrapDns>,
+    started: SystemTime,
+    stun_bind_failures: AtomicU64,
+    open_relay: AtomicU64,
+    too_open: AtomicU64,
+    /// Seconds since 1970; 0 without a certificate.
+    cert_not_after: AtomicU64,
+}
+
+impl Numbers {
+    pub(super) const fn new(
+        started: SystemTime,
+        stun: Option<StunHandle>,
+        bootstrap_dns: Arc<BootstrapDns>,
+    ) -> Self {
+        Self {
+            server: Mutex::new(None),
+            stun,
+            bootstrap_dns,
+            started,
+            stun_bind_failures: AtomicU64::new(0),
+            open_relay: AtomicU64::new(0),
+            too_open: AtomicU64::new(0),
+            cert_not_after: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn attach(&self, server: Server) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
+    pub(super) fn detach(&self) {
+        // Dropped after the lock: dropping a server ends its threads.
+        let _server = self
+            .server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    pub(super) fn server(&self) -> Option<Server> {
+        self.server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn note_stun_failed(&self) {
+        self.stun_bind_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_config(&self, config: &Config, certificates: Option<&Certificates>) {
+        let open = config.listen.derp && config.admission.is_open();
+        self.open_relay.store(u64::from(open), Ordering::Relaxed);
+        self.too_open.store(config.too_open, Ordering::Relaxed);
+        if let Some(certificates) = certificates {
+            let seconds = since_1970(certificates.not_after).as_secs();
+            self.cert_not_after.store(seconds, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn uptime(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.started).unwrap_or_default()
+    }
+
+    /// The text for Prometheus.
+    pub(super) fn text(&self, now: SystemTime) -> String {
+        let mut metrics = Exposition::new();
+        if let Some(server) = self.server() {
+            server.metrics().visit(&mut Exposer(&mut metrics));
+        }
+        if let Some(stun) = &self.stun {
+            stun.counters().visit(|sample| {
+                let labels: Vec<_> = sample.label.into_iter().collect();
+                metrics.sample(sample.name, Kind::Counter, &labels, sample.value);
+            });
+        }
+        self.bootstrap_dns.expose(&mut metrics);
+        metrics.counter("uptime_sec", self.uptime(now).as_secs());
+        metrics.untyped(
+            "process_start_unix_time",
+            since_1970(self.started).as_secs(),
+        );
+        if let Some(files) = process::open_files() {
+            metrics.gauge("derp_current_file_descriptors", files);
+        }
+        let version = [("version", PROGRAM.version), ("binary", PROGRAM.program)];
+        metrics.sample("version", Kind::Untyped, &version, 1_u64);
+        for (name, kind, number) in [
+            (
+                "derper_stun_bind_failures",
+                Kind::Counter,
+                &self.stun_bind_failures,
+            ),
+            ("derper_open_relay", Kind::Gauge, &self.open_relay),
+            ("derper_secret_files_too_open", Kind::Gauge, &self.too_open),
+            (
+                "derper_cert_not_after_seconds",
+                Kind::Gauge,
+                &self.cert_not_after,
+            ),
+        ] {
+            metrics.sample(name, kind, &[], number.load(Ordering::Relaxed));
+        }
+        metrics.to_string()
+    }
+}
+
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Takes the server's numbers.
+struct Exposer<'a>(&'a mut Exposition);
+
+impl MetricVisitor for Exposer<'_> {
+    fn sample(&mut self, sample: &Sample<'_>) {
+        let kind = match sample.kind {
+            MetricKind::Counter => Kind::Counter,
+            MetricKind::Gauge => Kind::Gauge,
+            MetricKind::Untyped => Kind::Untyped,
+        };
+        match sample.value {
+            Value::Whole(value) => self.0.sample(sample.name, kind, sample.labels, value),
+            Value::Real(value) => self.0.sample(sample.name, kind, sample.labels, value),
+        }
+    }
+}

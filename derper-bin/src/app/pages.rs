@@ -1,0 +1,227 @@
+//! The pages for whoever runs the relay: `/debug/` and what is below it.
+//!
+//! Who may see them is decided by [`DebugAccess`], for every request anew. Profiling pages of the
+//! reference's runtime are not here, for there is no such runtime.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use derp_ops::debug_access::{DebugAccess, DebugRequest};
+use derp_ops::exposition;
+use derp_ops::goflag::GoDuration;
+use derp_proto::http::BOOTSTRAP_DNS_PATH;
+use derp_server::Extra;
+use derp_verify::ConnMeta;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+
+use super::numbers::Numbers;
+use crate::args::PROGRAM;
+use crate::bootstrap_dns::BootstrapDns;
+use crate::clock;
+use crate::config::Config;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// What keeps browsers from doing more with these pages than to show them.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'; \
+         block-all-mixed-content; object-src 'none'; style-src 'self' 'unsafe-inline'",
+    ),
+    (X_FRAME_OPTIONS, "DENY"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (CACHE_CONTROL, "no-store"),
+];
+
+/// The pages below `/debug/`: path, what the index says of it.
+const PAGES: [(&str, &str); 2] = [
+    ("/debug/varz", "Metrics (Prometheus)"),
+    ("/debug/check", "Consistency check"),
+];
+
+/// Answers whoever runs the relay.
+#[derive(Debug)]
+pub(super) struct OperatorPages {
+    access: DebugAccess,
+    numbers: Arc<Numbers>,
+    bootstrap_dns: Arc<BootstrapDns>,
+    host: String,
+    has_mesh_key: bool,
+    /// Says more to whoever is refused: there are no strangers in development.
+    is_dev: bool,
+}
+
+impl OperatorPages {
+    pub(super) fn new(
+        config: &Config,
+        numbers: Arc<Numbers>,
+        bootstrap_dns: Arc<BootstrapDns>,
+    ) -> Self {
+        Self {
+            access: config.debug.clone(),
+            numbers,
+            bootstrap_dns,
+            host: config.host.to_string(),
+            has_mesh_key: config.mesh.key.is_some(),
+            is_dev: config.dev,
+        }
+    }
+
+    fn page(&self, path: &str) -> Response<Bytes> {
+        match path {
+            "/debug/" => response(StatusCode::OK, HTML, self.index()),
+            "/debug/varz" => response(
+                StatusCode::OK,
+                exposition::CONTENT_TYPE,
+                self.numbers.text(clock::wall()),
+            ),
+            "/debug/check" => self.check(),
+            _ => response(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
+        }
+    }
+
+    fn check(&self) -> Response<Bytes> {
+        match self.numbers.server().map(|server| server.check()) {
+            Some(Ok(())) => response(StatusCode::OK, TEXT, "derp.Server ConsistencyCheck okay\n"),
+            Some(Err(what)) => {
+                response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{what}\n"))
+            }
+            None => response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                TEXT,
+                "the relay is stopping\n",
+            ),
+        }
+    }
+
+    fn index(&self) -> String {
+        let uptime = Duration::from_secs(self.numbers.uptime(clock::wall()).as_secs());
+        let facts = [
+            ("Uptime", GoDuration::from(uptime).to_string()),
+            ("Version", PROGRAM.to_string()),
+            ("TLS hostname", self.host.clone()),
+            ("Mesh key", self.has_mesh_key.to_string()),
+        ];
+        let mut page = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
+                        <title>DERP debug</title></head>\n<body>\n<h1>DERP debug</h1>\n<ul>\n"
+            .to_owned();
+        for (name, value) in facts {
+            page.push_str(&format!("<li><b>{name}:</b> {value}</li>\n"));
+        }
+        for (path, what) in PAGES {
+            page.push_str(&format!(
+                "<li><a href=\"{path}\">{path}</a> ({what})</li>\n"
+            ));
+        }
+        page.push_str("</ul>\n</body>\n</html>\n");
+        page
+    }
+}
+
+impl Extra for OperatorPages {
+    fn respond(&self, request: &Request<()>, conn: &ConnMeta) -> Option<Response<Bytes>> {
+        let path = request.uri().path();
+        if path == BOOTSTRAP_DNS_PATH {
+            self.bootstrap_dns
+                .note_request(query(request, "q").as_deref());
+            return None;
+        }
+        if path == "/debug" {
+            let mut redirect = response(StatusCode::TEMPORARY_REDIRECT, TEXT, "");
+            redirect
+                .headers_mut()
+                .insert(LOCATION, HeaderValue::from_static("/debug/"));
+            return Some(redirect);
+        }
+        if !path.starts_with("/debug/") {
+            return None;
+        }
+        if self.may_debug(request, conn) {
+            return Some(self.page(path));
+        }
+        let remote = conn.client_addr().map(|addr| addr.ip());
+        let denied = match remote {
+            Some(remote) if self.is_dev => format!("debug access denied for {remote}\n"),
+            _ => "debug access denied\n".to_owned(),
+        };
+        Some(response(StatusCode::FORBIDDEN, TEXT, denied))
+    }
+
+    fn may_debug(&self, request: &Request<()>, conn: &ConnMeta) -> bool {
+        // Without an address, as behind a Unix socket, there is nothing to trust.
+        let Some(remote) = conn.client_addr() else {
+            return false;
+        };
+        let key = query(request, "debugkey");
+        self.access.allows(&DebugRequest {
+            remote: remote.ip(),
+            is_get: request.method() == Method::GET,
+            debug_key: key.as_deref(),
+            forwarded: request.headers().contains_key("x-forwarded-for"),
+        })
+    }
+}
+
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The first value of a query parameter, decoded.
+fn query(request: &Request<()>, name: &str) -> Option<String> {
+    let query = request.uri().query()?;
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
+    percent_decode(value)
+}
+
+/// Undoes the encoding of forms; `None` for what is none, or no text.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_parameters_are_decoded() {
+        let get = |uri: &str, name| query(&Request::get(uri).body(()).unwrap(), name);
+        assert_eq!(
+            get("/x?q=a.example.com", "q").as_deref(),
+            Some("a.example.com")
+        );
+        assert_eq!(get("/x?a=1&q=a%2Eb+c&q=2", "q").as_deref(), Some("a.b c"));
+        for uri in [
+            "/x", "/x?", "/x?q", "/x?qq=1", "/x?q=%", "/x?q=%2", "/x?q=%zz", "/x?q=%ff",
+        ] {
+            assert_eq!(get(uri, "q"), None, "{uri}");
+        }
+    }
+}

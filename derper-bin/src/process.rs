@@ -1,0 +1,68 @@
+//! What is set for the whole process before it does anything.
+
+use std::io;
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+/// Lets the process open as many files as it may: each client is one. Go's runtime does it
+/// unasked, so operators of the reference never had to.
+///
+/// # Errors
+/// The system refuses.
+pub fn raise_open_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )?)
+}
+
+/// Keeps private keys out of core dumps.
+///
+/// # Errors
+/// The system refuses.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Whether the user is root, as the reference asks it.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::getuid().is_root()
+}
+
+/// How many files the process has open, where the system tells.
+#[must_use]
+pub fn open_files() -> Option<u64> {
+    let files = std::fs::read_dir("/proc/self/fd").ok()?;
+    // One of them is the directory that is being read.
+    Some((files.count() as u64).saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_opened_are_counted() {
+        let before = open_files().unwrap();
+        assert!(before >= 3);
+        let _open: Vec<_> = (0..10)
+            .map(|_| std::fs::File::open("/dev/null").unwrap())
+            .collect();
+        // Other tests open and close files at the same time, but not so many.
+        assert!(open_files().unwrap() >= before + 50);
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_the_most() {
+        raise_open_files().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
+}

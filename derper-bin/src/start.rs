@@ -1,0 +1,100 @@
+//! From the process's words and variables to a configuration, and what is printed about it.
+
+use std::io::Write;
+
+use crate::args::{Args, Exit};
+use crate::config::{Config, KeyPlan, Surroundings, Tls};
+use crate::env::Vars;
+use crate::gather::gather;
+use crate::problem::Mistakes;
+use crate::{clock, memory, process};
+
+/// What the operator started the program with. It is kept, for a reload reads it again.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The command line.
+    pub args: Args,
+    /// The environment.
+    pub vars: Vars,
+}
+
+impl Start {
+    /// The configuration, as files and the clock are now.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn config(&self) -> Result<Config, Mistakes> {
+        let surroundings = Surroundings {
+            vars: self.vars.clone(),
+            is_root: process::is_root(),
+            now: clock::wall(),
+            memory_limit: memory::limit(),
+        };
+        Config::build(gather(self.args.clone(), &self.vars), &surroundings)
+    }
+}
+
+/// The environment; variables that are no text are none of ours.
+#[must_use]
+pub fn vars() -> Vars {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+/// The words after the program's name.
+///
+/// # Errors
+/// One of them is no text.
+pub fn words() -> Result<Vec<String>, Exit> {
+    let words = std::env::args_os().skip(1).map(|word| {
+        word.into_string().map_err(|word| Exit {
+            text: format!("derper: {word:?} is not UTF-8\n"),
+            code: 2,
+        })
+    });
+    words.collect()
+}
+
+/// Writes to standard output or standard error. Whoever has closed it does not want to know.
+pub fn print(text: &str, to_stdout: bool) {
+    let _closed = if to_stdout {
+        std::io::stdout().lock().write_all(text.as_bytes())
+    } else {
+        std::io::stderr().lock().write_all(text.as_bytes())
+    };
+}
+
+/// What `derper check-config` says of a good configuration.
+#[must_use]
+pub fn summary(config: &Config) -> String {
+    let mut text = String::new();
+    for warning in &config.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    let tls = match &config.tls {
+        Tls::Off => "plain HTTP".to_owned(),
+        Tls::Loaded(loaded) => format!("TLS with {}", loaded.files.cert.display()),
+        Tls::Create { files, .. } => {
+            format!("TLS with {}, which will be made", files.cert.display())
+        }
+        Tls::Acme(_) => "TLS".to_owned(),
+    };
+    text.push_str(&format!("listen: {} ({tls})\n", config.listen.address));
+    if let Some(http) = config.listen.http {
+        text.push_str(&format!(
+            "listen: {http} (redirects and captive portal checks)\n"
+        ));
+    }
+    if let Some(stun) = config.stun {
+        text.push_str(&format!("STUN: UDP {}\n", stun.address));
+    }
+    text.push_str(&match &config.key {
+        KeyPlan::Ephemeral => "key: a new one at each start\n".to_owned(),
+        KeyPlan::Loaded { path, key } => format!("key: {} ({})\n", path.display(), key.public()),
+        KeyPlan::Create { path, .. } => format!("key: {}, which will be made\n", path.display()),
+    });
+    text.push_str("the configuration is good\n");
+    text
+}

@@ -1,0 +1,179 @@
+//! All clients of a run and the events of their sockets, in one thread.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use derp_proto::{ClientFrame, NodePublic, ServerFrame};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use crate::conn::{Conn, Progress, READ_BUFFER_LEN};
+use crate::login::Target;
+
+const TIMER: Token = Token(usize::MAX);
+
+/// Takes what clients receive.
+pub(crate) trait Receiver {
+    /// `client` received `packet`, which the relay says came from `src`.
+    fn packet(&mut self, client: usize, src: NodePublic, packet: &[u8]) -> Result<()>;
+
+    /// What follows is of another read than what came before.
+    fn next_read(&mut self);
+}
+
+/// Clients by number, in the order of their login.
+pub(crate) struct Clients {
+    poll: Poll,
+    events: Events,
+    buffer: Box<[u8]>,
+    timer: OwnedFd,
+    all: Vec<Member>,
+    /// Those that were given frames since the last flush.
+    dirty: Vec<usize>,
+    /// Keep-alives that clients received.
+    pub(crate) keep_alives: u64,
+}
+
+struct Member {
+    conn: Conn,
+    dirty: bool,
+    /// Whether [`Clients::turn`] reads for it.
+    listens: bool,
+}
+
+impl Clients {
+    pub(crate) fn new() -> Result<Self> {
+        let poll = Poll::new()?;
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let source = timer.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&source), TIMER, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(1024),
+            buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
+            timer,
+            all: Vec::new(),
+            dirty: Vec::new(),
+            keep_alives: 0,
+        })
+    }
+
+    /// Logs in one client more and returns its number.
+    pub(crate) fn add(&mut self, target: &Target) -> Result<usize> {
+        let number = self.all.len();
+        let client = target.log_in().with_context(|| format!("login of client {number}"))?;
+        let mut conn = Conn::new(client)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut conn.socket, Token(number), interest)?;
+        self.all.push(Member { conn, dirty: false, listens: true });
+        Ok(number)
+    }
+
+    pub(crate) fn key(&self, client: usize) -> NodePublic {
+        self.all[client].conn.key
+    }
+
+    /// Leaves what `client` receives in its socket; see [`Self::read`].
+    pub(crate) fn stop_listening(&mut self, client: usize) {
+        self.all[client].listens = false;
+    }
+
+    /// Queues a frame of `client` until the next [`Self::flush`].
+    pub(crate) fn queue(&mut self, client: usize, frame: &ClientFrame<'_>) {
+        let member = &mut self.all[client];
+        member.conn.queue(frame);
+        if !member.dirty {
+            member.dirty = true;
+            self.dirty.push(client);
+        }
+    }
+
+    /// How many bytes of `client` its socket has not taken yet.
+    pub(crate) fn backlog(&self, client: usize) -> usize {
+        self.all[client].conn.backlog()
+    }
+
+    /// Writes what was queued, one call for each client.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        for client in self.dirty.drain(..) {
+            let member = &mut self.all[client];
+            member.dirty = false;
+            member.conn.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Ends a later [`Self::turn`] after `nanos`, more exactly than its timeout can.
+    pub(crate) fn wake_in(&self, nanos: u64) -> Result<()> {
+        let value = Timespec::try_from(Duration::from_nanos(nanos.max(1)))?;
+        let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
+        // Events are edges: an expiry that nobody reads does not repeat, and this call resets it.
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
+
+    /// Waits until something happens, `timeout` at most, and takes what has arrived.
+    pub(crate) fn turn(&mut self, timeout: Duration, to: &mut impl Receiver) -> Result<()> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            if event.token() == TIMER {
+                continue;
+            }
+            let client = event.token().0;
+            let member = &mut self.all[client];
+            if event.is_writable() && !member.dirty && member.conn.backlog() > 0 {
+                member.conn.flush()?;
+            }
+            if event.is_readable() && member.listens {
+                let keep_alives = &mut self.keep_alives;
+                while receive(member, client, &mut self.buffer, usize::MAX, to, keep_alives)?
+                    == Progress::MaybeMore
+                {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads at most `limit` bytes for a client that does not listen, and returns how many.
+    pub(crate) fn read(
+        &mut self,
+        client: usize,
+        limit: usize,
+        to: &mut impl Receiver,
+    ) -> Result<usize> {
+        let member = &mut self.all[client];
+        let before = member.conn.received;
+        receive(member, client, &mut self.buffer, limit, to, &mut self.keep_alives)?;
+        Ok(member.conn.received - before)
+    }
+}
+
+fn receive(
+    member: &mut Member,
+    client: usize,
+    buffer: &mut [u8],
+    limit: usize,
+    to: &mut impl Receiver,
+    keep_alives: &mut u64,
+) -> Result<Progress> {
+    to.next_read();
+    member.conn.receive(buffer, limit, &mut |frame| match frame {
+        ServerFrame::RecvPacket { src, packet } => to.packet(client, *src, packet),
+        ServerFrame::KeepAlive => {
+            *keep_alives += 1;
+            Ok(())
+        }
+        ServerFrame::Health(_) | ServerFrame::Unknown(_) | ServerFrame::Pong(_) => Ok(()),
+        other => anyhow::bail!("a frame that no test asks for: {other:?}"),
+    })
+}

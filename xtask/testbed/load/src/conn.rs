@@ -1,0 +1,174 @@
+//! A logged-in client's connection: frames in, frames out, nothing blocks.
+
+use std::io::{ErrorKind, Read, Write};
+use std::mem;
+
+use anyhow::{Context, Result, bail, ensure};
+use derp_proto::{ClientFrame, NodePublic, Scanned, Scanner, ServerFrame, ServerSide};
+use mio::net::TcpStream;
+
+use crate::login::LoggedIn;
+use crate::records::{Records, record_len};
+
+/// The longest record that TLS 1.3 allows, its header included.
+const MAX_RECORD_LEN: usize = 5 + (16 << 10) + 256;
+/// What a buffer for [`Conn::receive`] should have: room for a piece of a record and a long read.
+pub(crate) const READ_BUFFER_LEN: usize = MAX_RECORD_LEN + (64 << 10);
+
+/// Whether a socket may have more to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// No; an event will tell when it has.
+    Drained,
+    /// Yes.
+    MaybeMore,
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) key: NodePublic,
+    pub(crate) socket: TcpStream,
+    records: Option<Records>,
+    /// How many bytes were read so far.
+    pub(crate) received: usize,
+    /// The start of a record, kept until its rest arrives.
+    record: Vec<u8>,
+    frames: Frames,
+    /// What the socket has not taken yet begins at `written`.
+    out: Vec<u8>,
+    written: usize,
+}
+
+impl Conn {
+    pub(crate) fn new(client: LoggedIn) -> Result<Self> {
+        client.socket.set_nonblocking(true)?;
+        Ok(Self {
+            key: client.key,
+            socket: TcpStream::from_std(client.socket),
+            records: client.records,
+            received: 0,
+            record: Vec::new(),
+            frames: Frames::default(),
+            out: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Appends a frame, as a record of its own, to what [`Self::flush`] writes.
+    pub(crate) fn queue(&mut self, frame: &ClientFrame<'_>) {
+        match &mut self.records {
+            None => frame.encode(&mut self.out),
+            Some(records) => records.seal(&mut self.out, |out| frame.encode(out)),
+        }
+    }
+
+    /// How many bytes wait for the socket to take them.
+    pub(crate) fn backlog(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Writes what was queued, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        while self.backlog() > 0 {
+            match self.socket.write(&self.out[self.written..]) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("writing to the relay"),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Reads once, `limit` bytes at most, and hands on the frames that are whole.
+    pub(crate) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        limit: usize,
+        on_frame: &mut impl FnMut(&ServerFrame<'_>) -> Result<()>,
+    ) -> Result<Progress> {
+        let kept = self.record.len();
+        let end = buffer.len().min(kept.saturating_add(limit));
+        let filled = match self.socket.read(&mut buffer[kept..end]) {
+            Ok(0) => bail!("the relay closed the connection of {:?}", self.key),
+            Ok(read) => kept + read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Drained),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Progress::MaybeMore),
+            Err(error) => return Err(error).context("reading from the relay"),
+        };
+        self.received += filled - kept;
+        buffer[..kept].copy_from_slice(&self.record);
+        self.record.clear();
+        let mut rest = &mut buffer[..filled];
+        let Some(records) = &mut self.records else {
+            self.frames.take(rest, on_frame)?;
+            return Ok(progress(filled, end));
+        };
+        while let Some(len) = record_len(rest) {
+            ensure!(len <= MAX_RECORD_LEN, "a record of {len} bytes");
+            if len > rest.len() {
+                break;
+            }
+            let (record, behind) = mem::take(&mut rest).split_at_mut(len);
+            self.frames.take(records.open(record)?, on_frame)?;
+            rest = behind;
+        }
+        self.record.extend_from_slice(rest);
+        Ok(progress(filled, end))
+    }
+}
+
+/// A short read means that the socket is empty: asking once more would be a wasted call.
+fn progress(filled: usize, end: usize) -> Progress {
+    if filled < end { Progress::Drained } else { Progress::MaybeMore }
+}
+
+/// Finds frames in the stream, wherever its pieces begin and end.
+#[derive(Debug, Default)]
+struct Frames {
+    /// The start of a frame, kept until its rest arrives.
+    partial: Vec<u8>,
+    scanner: Scanner<ServerSide>,
+}
+
+impl Frames {
+    fn take(
+        &mut self,
+        piece: &[u8],
+        on_frame: &mut impl FnMut(&ServerFrame<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.partial.is_empty() {
+            let used = self.scan(piece, on_frame)?;
+            self.partial.extend_from_slice(&piece[used..]);
+            return Ok(());
+        }
+        let mut held = mem::take(&mut self.partial);
+        held.extend_from_slice(piece);
+        let used = self.scan(&held, on_frame)?;
+        held.drain(..used);
+        self.partial = held;
+        Ok(())
+    }
+
+    /// Hands on all whole frames and tells where they end.
+    fn scan(
+        &mut self,
+        bytes: &[u8],
+        on_frame: &mut impl FnMut(&ServerFrame<'_>) -> Result<()>,
+    ) -> Result<usize> {
+        let mut at = 0;
+        loop {
+            match self.scanner.scan(&bytes[at..])? {
+                Scanned::Frame { ty, body } => {
+                    on_frame(&ServerFrame::parse(ty, &bytes[at + body.start..at + body.end])?)?;
+                    at += body.end;
+                }
+                Scanned::Skipped { end, .. } | Scanned::Skipping { end } => at += end,
+                Scanned::Partial { .. } => return Ok(at),
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! TLS 1.3 records with AES-128-GCM, once rustls has done the handshake.
+//!
+//! rustls's buffered records cost more than all the rest of the generator. What is not here: key
+//! updates, which a server of a run as short as ours has no reason to send, other ciphers, and
+//! records beyond what one frame of a test needs.
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use rustls::{ClientConnection, ConnectionTrafficSecrets};
+
+/// Content type, legacy version, length.
+pub(crate) const RECORD_HEADER_LEN: usize = 5;
+const TAG_LEN: usize = 16;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+const NEW_SESSION_TICKET: u8 = 4;
+
+/// Both directions of a connection.
+#[derive(Debug)]
+pub(crate) struct Records {
+    tx: Direction,
+    rx: Direction,
+}
+
+#[derive(Debug)]
+struct Direction {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    sequence: u64,
+}
+
+impl Records {
+    /// Takes over from rustls, which must hold no bytes of either direction any more.
+    pub(crate) fn take_over(tls: ClientConnection) -> Result<Self> {
+        let secrets = tls.dangerous_extract_secrets()?;
+        Ok(Self { tx: Direction::new(secrets.tx)?, rx: Direction::new(secrets.rx)? })
+    }
+
+    /// Appends a record to `out` that holds what `write` appends.
+    pub(crate) fn seal(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = out.len();
+        out.extend_from_slice(&[APPLICATION_DATA, 3, 3, 0, 0]);
+        write(out);
+        out.push(APPLICATION_DATA);
+        let len = out.len() - start - RECORD_HEADER_LEN + TAG_LEN;
+        let len = u16::try_from(len).expect("arguments limit a packet to what a record can hold");
+        out[start + 3..start + RECORD_HEADER_LEN].copy_from_slice(&len.to_be_bytes());
+        let (header, plain) = out[start..].split_at_mut(RECORD_HEADER_LEN);
+        let nonce = self.tx.next_nonce();
+        let tag = self
+            .tx
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(&*header), plain)
+            .expect("a record is within the cipher's limits");
+        out.extend_from_slice(tag.as_ref());
+    }
+
+    /// The application data in a whole record, decrypted in place; none in a session ticket.
+    pub(crate) fn open<'a>(&mut self, record: &'a mut [u8]) -> Result<&'a [u8]> {
+        let (header, sealed) = record.split_at_mut(RECORD_HEADER_LEN);
+        if header[0] == CHANGE_CIPHER_SPEC {
+            return Ok(&[]);
+        }
+        ensure!(header[0] == APPLICATION_DATA, "a record of type {} in the clear", header[0]);
+        let nonce = self.rx.next_nonce();
+        let plain = self
+            .rx
+            .key
+            .open_in_place(nonce, Aad::from(&*header), sealed)
+            .ok()
+            .context("a record does not open")?;
+        let end = plain.iter().rposition(|&byte| byte != 0).context("a record without a type")?;
+        match plain[end] {
+            APPLICATION_DATA => Ok(&plain[..end]),
+            HANDSHAKE if plain[0] == NEW_SESSION_TICKET => Ok(&[]),
+            HANDSHAKE => bail!("a handshake message of type {} after the handshake", plain[0]),
+            ALERT => bail!("the server sent alert {:?}", &plain[..end]),
+            other => bail!("a record of type {other}"),
+        }
+    }
+}
+
+impl Direction {
+    fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self> {
+        let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
+            bail!("the server chose another cipher than the one that was offered");
+        };
+        let key = UnboundKey::new(&AES_128_GCM, key.as_ref()).ok().context("the key's length")?;
+        let iv = iv.as_ref().try_into().context("the nonce's length")?;
+        Ok(Self { key: LessSafeKey::new(key), iv, sequence })
+    }
+
+    fn next_nonce(&mut self) -> Nonce {
+        let mut nonce = self.iv;
+        for (byte, number) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= number;
+        }
+        self.sequence += 1;
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// The length of the record at the front of `bytes`, its header included, once that is known.
+pub(crate) fn record_len(bytes: &[u8]) -> Option<usize> {
+    let &[_, _, _, high, low] = bytes.first_chunk::<RECORD_HEADER_LEN>()?;
+    Some(RECORD_HEADER_LEN + usize::from(u16::from_be_bytes([high, low])))
+}
