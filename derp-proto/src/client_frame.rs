@@ -53,7 +53,11 @@ impl<'a> ClientFrame<'a> {
     /// [`DecodeError::TooShort`] where the body lacks bytes that its type must have. Bytes beyond
     /// those are ignored: limits are [`crate::Scanner`]'s to enforce.
     pub fn parse(ty: FrameType, body: &'a [u8]) -> Result<Self, DecodeError> {
-        let short = |min| DecodeError::TooShort { ty, len: body.len(), min };
+        let short = |min| DecodeError::TooShort {
+            ty,
+            len: body.len(),
+            min,
+        };
         let key = |body| NodePublic::split_from(body);
         Ok(match ty {
             FrameType::CLIENT_INFO => {

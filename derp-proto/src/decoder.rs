@@ -39,7 +39,7 @@ impl OwnedFrame {
 ///
 /// Bodies are slices of the buffer that was read into: no payload is copied, and nothing is
 /// reserved for bytes that have not arrived.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct FrameDecoder<S: Side> {
     scanner: Scanner<S>,
     /// A skipped frame that is reported once its last byte has gone.
@@ -50,7 +50,10 @@ impl<S: Side> FrameDecoder<S> {
     /// A decoder at the start of a frame.
     #[must_use]
     pub const fn new() -> Self {
-        Self { scanner: Scanner::new(), skipped: None }
+        Self {
+            scanner: Scanner::new(),
+            skipped: None,
+        }
     }
 
     /// Takes the next frame off the front of `buf`, or `None` until more bytes are there.
@@ -62,7 +65,10 @@ impl<S: Side> FrameDecoder<S> {
             if !self.scanner.is_skipping()
                 && let Some(ty) = self.skipped.take()
             {
-                return Ok(Some(OwnedFrame { ty, body: Bytes::new() }));
+                return Ok(Some(OwnedFrame {
+                    ty,
+                    body: Bytes::new(),
+                }));
             }
             match self.scanner.scan(buf)? {
                 Scanned::Frame { ty, body } => {
@@ -78,5 +84,11 @@ impl<S: Side> FrameDecoder<S> {
                 Scanned::Partial { .. } => return Ok(None),
             }
         }
+    }
+}
+
+impl<S: Side> Default for FrameDecoder<S> {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -92,7 +92,11 @@ pub struct DerpNode {
     #[serde(rename = "STUNPort", default, skip_serializing_if = "is_zero_port")]
     pub stun_port: i32,
     /// The node has STUN and no DERP.
-    #[serde(rename = "STUNOnly", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        rename = "STUNOnly",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub stun_only: bool,
     /// The TCP port of DERP: 0 means 443.
     #[serde(rename = "DERPPort", default, skip_serializing_if = "is_zero_port")]
@@ -101,10 +105,18 @@ pub struct DerpNode {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure_for_tests: bool,
     /// Where tests send STUN requests instead.
-    #[serde(rename = "STUNTestIP", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "STUNTestIP",
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
     pub stun_test_ip: String,
     /// Port 80 answers captive portal checks.
-    #[serde(rename = "CanPort80", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        rename = "CanPort80",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub can_port80: bool,
 }
 
@@ -112,22 +124,36 @@ impl DerpNode {
     /// The TCP port of DERP, or `None` for a number that is no port.
     #[must_use]
     pub fn derp_port(&self) -> Option<u16> {
-        if self.derp_port == 0 { Some(443) } else { u16::try_from(self.derp_port).ok() }
+        if self.derp_port == 0 {
+            Some(443)
+        } else {
+            u16::try_from(self.derp_port).ok()
+        }
     }
 
     /// The UDP port of STUN, or `None` where the node has none.
     #[must_use]
     pub fn stun_port(&self) -> Option<u16> {
-        if self.stun_port == 0 { Some(3478) } else { u16::try_from(self.stun_port).ok() }
+        if self.stun_port == 0 {
+            Some(3478)
+        } else {
+            u16::try_from(self.stun_port).ok()
+        }
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
 fn is_zero(n: &f64) -> bool {
     *n == 0.0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
 fn is_zero_port(n: &i32) -> bool {
     *n == 0
 }
@@ -152,13 +178,20 @@ mod tests {
         let region = map.regions[&900].as_ref().unwrap();
         let node = &region.nodes[0];
         assert_eq!((node.derp_port(), node.stun_port()), (Some(8443), None));
-        assert_eq!((region.region_code.as_str(), &map.regions[&901]), ("home", &None));
+        assert_eq!(
+            (region.region_code.as_str(), &map.regions[&901]),
+            ("home", &None)
+        );
         assert_eq!(serde_json::to_string(&map).unwrap(), json);
     }
 
     #[test]
     fn ports_have_defaults_and_odd_numbers_are_none() {
-        let node = |stun_port, derp_port| DerpNode { stun_port, derp_port, ..DerpNode::default() };
+        let node = |stun_port, derp_port| DerpNode {
+            stun_port,
+            derp_port,
+            ..DerpNode::default()
+        };
         let ports = |node: DerpNode| (node.stun_port(), node.derp_port());
         assert_eq!(ports(node(0, 0)), (Some(3478), Some(443)));
         assert_eq!(ports(node(-1, -1)), (None, None));

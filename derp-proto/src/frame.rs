@@ -99,7 +99,10 @@ impl FrameHeader {
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let [ty, len @ ..] = bytes.first_chunk::<HEADER_LEN>()?;
-        Some(Self { ty: FrameType(*ty), len: u32::from_be_bytes(*len) })
+        Some(Self {
+            ty: FrameType(*ty),
+            len: u32::from_be_bytes(*len),
+        })
     }
 
     /// The header as it stands on the wire.
@@ -127,7 +130,11 @@ mod tests {
         let table = [
             ([0x04, 0, 0, 4, 0], FrameType::SEND_PACKET, 1024),
             ([0x06, 0, 0, 0, 0], FrameType::KEEP_ALIVE, 0),
-            ([0x05, 0xff, 0xff, 0xff, 0xff], FrameType::RECV_PACKET, u32::MAX),
+            (
+                [0x05, 0xff, 0xff, 0xff, 0xff],
+                FrameType::RECV_PACKET,
+                u32::MAX,
+            ),
         ];
         for (bytes, ty, len) in table {
             assert_eq!(FrameHeader::parse(&bytes), Some(FrameHeader { ty, len }));

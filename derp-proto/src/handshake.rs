@@ -71,10 +71,13 @@ impl Claim<'_> {
     /// [`HandshakeError::BoxSealedByAnother`], or what is wrong with the information.
     pub fn open(&self, secret: SharedSecret) -> Result<ClientHello, HandshakeError> {
         self.key.check()?;
-        let json =
-            sealed::open(&secret, self.sealed).ok_or(HandshakeError::BoxSealedByAnother)?;
+        let json = sealed::open(&secret, self.sealed).ok_or(HandshakeError::BoxSealedByAnother)?;
         let info = ClientInfo::from_json(&json)?;
-        Ok(ClientHello { key: self.key, info, secret })
+        Ok(ClientHello {
+            key: self.key,
+            info,
+            secret,
+        })
     }
 }
 
@@ -156,7 +159,11 @@ impl ServerIdentity {
         let secret = client.shared_secret(&self.key)?;
         let mut boxed = Vec::with_capacity(256);
         sealed::seal(&secret, nonce, &info.to_json(), &mut boxed);
-        ClientFrame::ClientInfo { key: client.public(), sealed: &boxed }.encode(out);
+        ClientFrame::ClientInfo {
+            key: client.public(),
+            sealed: &boxed,
+        }
+        .encode(out);
         Ok(AwaitServerInfo { secret })
     }
 }
@@ -189,17 +196,30 @@ fn whole_body(
     if let Some(&got) = bytes.first()
         && got != expected.0
     {
-        return Err(HandshakeError::UnexpectedFrame { expected, got: FrameType(got) });
+        return Err(HandshakeError::UnexpectedFrame {
+            expected,
+            got: FrameType(got),
+        });
     }
     let Some(FrameHeader { ty, len }) = FrameHeader::parse(bytes) else {
         return Ok(None);
     };
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     if len < lengths.start {
-        return Err(DecodeError::TooShort { ty, len, min: lengths.start }.into());
+        return Err(DecodeError::TooShort {
+            ty,
+            len,
+            min: lengths.start,
+        }
+        .into());
     }
     if len >= lengths.end {
-        return Err(DecodeError::TooLong { ty, len, max: lengths.end - 1 }.into());
+        return Err(DecodeError::TooLong {
+            ty,
+            len,
+            max: lengths.end - 1,
+        }
+        .into());
     }
     Ok(bytes.get(HEADER_LEN..HEADER_LEN + len))
 }
@@ -214,7 +234,10 @@ mod tests {
     use crate::error::KeyError;
 
     fn keys() -> (NodePrivate, NodePrivate) {
-        (NodePrivate::from_random([0x11; 32]), NodePrivate::from_random([0x22; 32]))
+        (
+            NodePrivate::from_random([0x11; 32]),
+            NodePrivate::from_random([0x22; 32]),
+        )
     }
 
     #[test]
@@ -226,11 +249,15 @@ mod tests {
         assert_eq!((identity.key(), end), (server.public(), wire.len()));
 
         let mut wire = Vec::new();
-        let wait = identity.hello(&client, &ClientInfo::plain(), [1; 24], &mut wire).unwrap();
+        let wait = identity
+            .hello(&client, &ClientInfo::plain(), [1; 24], &mut wire)
+            .unwrap();
         wire.extend_from_slice(b"the first frame");
         let (claim, end) = greeted.read(&wire).unwrap().unwrap();
         assert_eq!(&wire[end..], b"the first frame");
-        let hello = claim.open(server.shared_secret(&claim.key()).unwrap()).unwrap();
+        let hello = claim
+            .open(server.shared_secret(&claim.key()).unwrap())
+            .unwrap();
         assert_eq!((hello.key(), hello.info().version), (client.public(), 2));
 
         let mut wire = Vec::new();
@@ -245,14 +272,20 @@ mod tests {
 
     #[test]
     fn a_first_frame_is_refused_as_early_as_it_can_be() {
-        let greeted = Greeted { max_info_len: MAX_CLIENT_INFO_LEN };
+        let greeted = Greeted {
+            max_info_len: MAX_CLIENT_INFO_LEN,
+        };
         let unexpected = HandshakeError::UnexpectedFrame {
             expected: FrameType::CLIENT_INFO,
             got: FrameType(b'G'),
         };
         assert_eq!(greeted.read(b"G").unwrap_err(), unexpected);
         let read = |len: u32| {
-            let header = FrameHeader { ty: FrameType::CLIENT_INFO, len }.to_bytes();
+            let header = FrameHeader {
+                ty: FrameType::CLIENT_INFO,
+                len,
+            }
+            .to_bytes();
             greeted.read(&header).map(|claim| claim.is_some())
         };
         let too = |len, ok| assert_eq!(read(len).is_ok(), ok, "{len}");
@@ -269,13 +302,20 @@ mod tests {
         let other = NodePrivate::from_random([0x33; 32]);
         let mut wire = Vec::new();
         let identity = ServerIdentity::known(server.public());
-        identity.hello(&client, &ClientInfo::plain(), [1; 24], &mut wire).unwrap();
+        identity
+            .hello(&client, &ClientInfo::plain(), [1; 24], &mut wire)
+            .unwrap();
         // Somebody claims another's key with a box of its own.
         wire[5..37].copy_from_slice(other.public().as_bytes());
-        let greeted = Greeted { max_info_len: MAX_CLIENT_INFO_LEN };
+        let greeted = Greeted {
+            max_info_len: MAX_CLIENT_INFO_LEN,
+        };
         let (claim, _) = greeted.read(&wire).unwrap().unwrap();
         let secret = server.shared_secret(&claim.key()).unwrap();
-        assert_eq!(claim.open(secret).unwrap_err(), HandshakeError::BoxSealedByAnother);
+        assert_eq!(
+            claim.open(secret).unwrap_err(),
+            HandshakeError::BoxSealedByAnother
+        );
     }
 
     #[test]

@@ -46,7 +46,9 @@ pub const CERT_PIN_PREFIX: &str = "sha256-raw:";
 #[must_use]
 pub fn is_valid_challenge(challenge: &[u8]) -> bool {
     (1..=64).contains(&challenge.len())
-        && challenge.iter().all(|&b| b.is_ascii_alphanumeric() || b".-_:".contains(&b))
+        && challenge
+            .iter()
+            .all(|&b| b.is_ascii_alphanumeric() || b".-_:".contains(&b))
 }
 
 #[cfg(test)]

@@ -42,13 +42,21 @@ impl ClientInfo {
     /// The information of a plain client of this version.
     #[must_use]
     pub fn plain() -> Self {
-        Self { version: PROTOCOL_VERSION.into(), can_ack_pings: true, ..Self::default() }
+        Self {
+            version: PROTOCOL_VERSION.into(),
+            can_ack_pings: true,
+            ..Self::default()
+        }
     }
 
     /// The app name as it may stand in a log: at most 64 characters, none of them a control.
     #[must_use]
     pub fn printable_app_name(&self) -> String {
-        self.app_name.chars().filter(|c| !c.is_control()).take(64).collect()
+        self.app_name
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(64)
+            .collect()
     }
 
     /// Reads the JSON of an opened box.
@@ -63,9 +71,9 @@ impl ClientInfo {
             None => None,
             // Go's zero key stands for "no key", and is spelled out by nobody.
             Some(text) if text.bytes().all(|b| b == b'0') && text.len() == 64 => None,
-            Some(text) => {
-                Some(MeshKey::from_secret_text(&text).map_err(|_| InfoError::MeshKey)?)
-            }
+            // Go trims the text of a key in a file, and not here.
+            Some(text) if text.len() != 64 => return Err(InfoError::MeshKey),
+            Some(text) => Some(MeshKey::from_secret_text(&text).map_err(|_| InfoError::MeshKey)?),
         };
         Ok(Self {
             mesh_key,
@@ -107,7 +115,10 @@ impl ServerInfo {
     /// The information that the reference server sends.
     #[must_use]
     pub fn plain() -> Self {
-        Self { version: PROTOCOL_VERSION.into(), ..Self::default() }
+        Self {
+            version: PROTOCOL_VERSION.into(),
+            ..Self::default()
+        }
     }
 
     /// Reads the JSON of an opened box.
@@ -144,7 +155,10 @@ impl ServerInfo {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
 fn is_zero(n: &i64) -> bool {
     *n == 0
 }
@@ -259,7 +273,10 @@ mod tests {
             let info = ClientInfo::from_json(json.as_bytes()).unwrap();
             assert_eq!((info.version, info.mesh_key.is_none()), (0, true), "{json}");
         }
-        assert_eq!(ClientInfo::from_json(br#"{"version":99}"#).unwrap().version, 99);
+        assert_eq!(
+            ClientInfo::from_json(br#"{"version":99}"#).unwrap().version,
+            99
+        );
     }
 
     #[test]
@@ -279,18 +296,30 @@ mod tests {
             (r#"{"meshKey":""}"#, InfoError::MeshKey),
             (r#"{"meshKey":"badf00d"}"#, InfoError::MeshKey),
             (&format!(r#"{{"meshKey":"{KEY}0000"}}"#), InfoError::MeshKey),
+            (&format!(r#"{{"meshKey":" {KEY} "}}"#), InfoError::MeshKey),
         ];
         for (json, error) in table {
-            assert_eq!(ClientInfo::from_json(json.as_bytes()).err(), Some(error), "{json}");
+            assert_eq!(
+                ClientInfo::from_json(json.as_bytes()).err(),
+                Some(error),
+                "{json}"
+            );
         }
     }
 
     #[test]
     fn json_is_spelled_as_go_spells_it() {
         let table = [
-            (ClientInfo::plain(), r#"{"version":2,"CanAckPings":true}"#.to_owned()),
             (
-                ClientInfo { is_prober: true, can_ack_pings: false, ..ClientInfo::plain() },
+                ClientInfo::plain(),
+                r#"{"version":2,"CanAckPings":true}"#.to_owned(),
+            ),
+            (
+                ClientInfo {
+                    is_prober: true,
+                    can_ack_pings: false,
+                    ..ClientInfo::plain()
+                },
                 r#"{"version":2,"CanAckPings":false,"IsProber":true}"#.to_owned(),
             ),
             (
@@ -316,7 +345,10 @@ mod tests {
 
     #[test]
     fn an_app_name_is_cut_before_it_reaches_a_log() {
-        let info = ClientInfo { app_name: format!("a\x1b[31m\r\n{}", "x".repeat(99)), ..ClientInfo::plain() };
+        let info = ClientInfo {
+            app_name: format!("a\x1b[31m\r\n{}", "x".repeat(99)),
+            ..ClientInfo::plain()
+        };
         let name = info.printable_app_name();
         assert!(name.starts_with("a[31mxxx") && name.len() == 64, "{name}");
     }

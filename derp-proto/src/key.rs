@@ -97,7 +97,10 @@ impl NodePublic {
 /// The canonically encoded points of small order, zero excepted: 1, the two of order eight, and
 /// p - 1. Their other encodings are not canonical.
 const LOW_ORDER: [[u8; KEY_LEN]; 4] = [
-    [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    [
+        1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0,
+    ],
     [
         0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
         0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
@@ -122,7 +125,6 @@ fn is_canonical(bytes: &[u8; KEY_LEN]) -> bool {
     *high < 0x80 && !(may_reach_p && *low >= 0xed)
 }
 
-#[expect(clippy::derived_hash_with_manual_eq, reason = "equal keys have equal bytes")]
 impl Hash for NodePublic {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Without the length prefix of a slice: the length is always the same.
@@ -147,9 +149,9 @@ impl FromStr for NodePublic {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let digits = text
-            .strip_prefix(PUBLIC_PREFIX)
-            .ok_or(KeyError::Prefix { expected: PUBLIC_PREFIX })?;
+        let digits = text.strip_prefix(PUBLIC_PREFIX).ok_or(KeyError::Prefix {
+            expected: PUBLIC_PREFIX,
+        })?;
         Self::from_hex(digits)
     }
 }
@@ -174,9 +176,9 @@ impl NodePrivate {
     /// # Errors
     /// [`KeyError::Prefix`], [`KeyError::Hex`], or [`KeyError::Zero`] for a key that is none.
     pub fn from_secret_text(text: &str) -> Result<Self, KeyError> {
-        let digits = text
-            .strip_prefix(PRIVATE_PREFIX)
-            .ok_or(KeyError::Prefix { expected: PRIVATE_PREFIX })?;
+        let digits = text.strip_prefix(PRIVATE_PREFIX).ok_or(KeyError::Prefix {
+            expected: PRIVATE_PREFIX,
+        })?;
         let bytes = decode_hex(digits)?;
         if bytes == [0; KEY_LEN] {
             return Err(KeyError::Zero);
@@ -326,18 +328,31 @@ mod tests {
     fn key_text_must_be_exact() {
         let digits = PUB.strip_prefix("nodekey:").unwrap();
         let table = [
-            (digits.to_owned(), KeyError::Prefix { expected: "nodekey:" }),
+            (
+                digits.to_owned(),
+                KeyError::Prefix {
+                    expected: "nodekey:",
+                },
+            ),
             (format!("nodekey:{}", &digits[1..]), KeyError::Hex),
             (format!("nodekey:{digits}0"), KeyError::Hex),
             (format!("nodekey:g{}", &digits[1..]), KeyError::Hex),
-            (format!(" {PUB}"), KeyError::Prefix { expected: "nodekey:" }),
+            (
+                format!(" {PUB}"),
+                KeyError::Prefix {
+                    expected: "nodekey:",
+                },
+            ),
             (format!("nodekey:{}é", &digits[2..]), KeyError::Hex),
         ];
         for (text, error) in table {
             assert_eq!(text.parse::<NodePublic>(), Err(error), "{text}");
         }
         let zero = format!("privkey:{}", "0".repeat(64));
-        assert_eq!(NodePrivate::from_secret_text(&zero).err(), Some(KeyError::Zero));
+        assert_eq!(
+            NodePrivate::from_secret_text(&zero).err(),
+            Some(KeyError::Zero)
+        );
     }
 
     #[test]
@@ -357,12 +372,20 @@ mod tests {
     fn mesh_keys_are_64_digits_with_space_around() {
         let digits = "6d529e9d4ef632d22d4a4214cb49da8f1ba1b72697061fb24e312984c35ec8d8";
         let key = MeshKey::from_secret_text(digits).unwrap();
-        for text in [format!("  {digits}  "), digits.to_uppercase(), format!("{digits}\n")] {
+        for text in [
+            format!("  {digits}  "),
+            digits.to_uppercase(),
+            format!("{digits}\n"),
+        ] {
             assert!(MeshKey::from_secret_text(&text).unwrap().ct_eq(&key));
         }
         assert_eq!(*key.to_secret_text(), digits);
         for bad in ["badf00d", "", &digits[..16], &format!("{digits}0")] {
-            assert_eq!(MeshKey::from_secret_text(bad).err(), Some(KeyError::Hex), "{bad}");
+            assert_eq!(
+                MeshKey::from_secret_text(bad).err(),
+                Some(KeyError::Hex),
+                "{bad}"
+            );
         }
         let zero = "0".repeat(64);
         assert_eq!(MeshKey::from_secret_text(&zero).err(), Some(KeyError::Zero));
@@ -397,7 +420,10 @@ mod tests {
             (ff("ff", "7f"), KeyError::NonCanonical), // 2^255 - 1
             (ff("ff", "ff"), KeyError::NonCanonical),
             (le(&format!("{}80", "0".repeat(62))), KeyError::NonCanonical), // 0, top bit set
-            (le(&format!("01{}80", "0".repeat(60))), KeyError::NonCanonical),
+            (
+                le(&format!("01{}80", "0".repeat(60))),
+                KeyError::NonCanonical,
+            ),
         ];
         for (key, error) in table {
             assert_eq!(key.check(), Err(error), "{key}");

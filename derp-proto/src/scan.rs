@@ -41,15 +41,23 @@ impl Side for ClientSide {
     /// length.
     fn limit(ty: FrameType) -> Limit {
         let exactly = |len| Limit::Body { min: len, max: len };
-        let packet = |keys| Limit::Body { min: keys, max: keys + MAX_PACKET_LEN };
+        let packet = |keys| Limit::Body {
+            min: keys,
+            max: keys + MAX_PACKET_LEN,
+        };
         match ty {
             FrameType::SEND_PACKET => packet(KEY_LEN),
             FrameType::FORWARD_PACKET => packet(2 * KEY_LEN),
             FrameType::NOTE_PREFERRED => exactly(1),
             FrameType::WATCH_CONNS => exactly(0),
             FrameType::CLOSE_PEER => exactly(KEY_LEN),
-            FrameType::PING => Limit::Body { min: 8, max: MAX_PING_LEN },
-            _ => Limit::Skip { max: MAX_SKIPPED_LEN },
+            FrameType::PING => Limit::Body {
+                min: 8,
+                max: MAX_PING_LEN,
+            },
+            _ => Limit::Skip {
+                max: MAX_SKIPPED_LEN,
+            },
         }
     }
 }
@@ -72,8 +80,13 @@ impl Side for ServerSide {
             | FrameType::PING
             | FrameType::PONG
             | FrameType::HEALTH
-            | FrameType::RESTARTING => Limit::Body { min: 0, max: MAX_SKIPPED_LEN },
-            _ => Limit::Skip { max: MAX_SKIPPED_LEN },
+            | FrameType::RESTARTING => Limit::Body {
+                min: 0,
+                max: MAX_SKIPPED_LEN,
+            },
+            _ => Limit::Skip {
+                max: MAX_SKIPPED_LEN,
+            },
         }
     }
 }
@@ -127,7 +140,10 @@ impl<S: Side> Scanner<S> {
     /// A scanner at the start of a frame.
     #[must_use]
     pub const fn new() -> Self {
-        Self { skip: 0, side: PhantomData }
+        Self {
+            skip: 0,
+            side: PhantomData,
+        }
     }
 
     /// Whether the stream is inside of a body that is being skipped.
@@ -146,33 +162,52 @@ impl<S: Side> Scanner<S> {
             let end = self.skip.min(bytes.len());
             self.skip -= end;
             if end == 0 {
-                return Ok(Scanned::Partial { header: None, missing: 1 });
+                return Ok(Scanned::Partial {
+                    header: None,
+                    missing: 1,
+                });
             }
             return Ok(Scanned::Skipping { end });
         }
         let Some(header) = FrameHeader::parse(bytes) else {
-            return Ok(Scanned::Partial { header: None, missing: HEADER_LEN - bytes.len() });
+            return Ok(Scanned::Partial {
+                header: None,
+                missing: HEADER_LEN - bytes.len(),
+            });
         };
         let FrameHeader { ty, len } = header;
         let body_len = usize::try_from(len).unwrap_or(usize::MAX);
         match S::limit(ty) {
             Limit::Body { max, .. } | Limit::Skip { max } if max < body_len => {
-                Err(DecodeError::TooLong { ty, len: body_len, max })
+                Err(DecodeError::TooLong {
+                    ty,
+                    len: body_len,
+                    max,
+                })
             }
-            Limit::Body { min, .. } if body_len < min => {
-                Err(DecodeError::TooShort { ty, len: body_len, min })
-            }
+            Limit::Body { min, .. } if body_len < min => Err(DecodeError::TooShort {
+                ty,
+                len: body_len,
+                min,
+            }),
             Limit::Body { .. } => {
                 let body = HEADER_LEN..HEADER_LEN + body_len;
                 match body.end.checked_sub(bytes.len()) {
                     None | Some(0) => Ok(Scanned::Frame { ty, body }),
-                    Some(missing) => Ok(Scanned::Partial { header: Some(header), missing }),
+                    Some(missing) => Ok(Scanned::Partial {
+                        header: Some(header),
+                        missing,
+                    }),
                 }
             }
             Limit::Skip { .. } => {
                 let here = body_len.min(bytes.len() - HEADER_LEN);
                 self.skip = body_len - here;
-                Ok(Scanned::Skipped { ty, len, end: HEADER_LEN + here })
+                Ok(Scanned::Skipped {
+                    ty,
+                    len,
+                    end: HEADER_LEN + here,
+                })
             }
         }
     }
@@ -195,13 +230,31 @@ mod tests {
     #[test]
     fn a_length_is_judged_by_the_header_alone() {
         let ty = FrameType::SEND_PACKET;
-        let over = DecodeError::TooLong { ty, len: 65_569, max: 65_568 };
+        let over = DecodeError::TooLong {
+            ty,
+            len: 65_569,
+            max: 65_568,
+        };
         assert_eq!(scan(&[4, 0, 1, 0, 0x21]), Err(over));
         let missing = 65_568;
         let header = Some(FrameHeader { ty, len: 65_568 });
-        assert_eq!(scan(&[4, 0, 1, 0, 0x20]), Ok(Scanned::Partial { header, missing }));
-        assert_eq!(scan(&[4, 0, 0, 0, 31]), Err(DecodeError::TooShort { ty, len: 31, min: 32 }));
-        let huge = DecodeError::TooLong { ty: FrameType(0x77), len: 0xffff_ffff, max: 1 << 20 };
+        assert_eq!(
+            scan(&[4, 0, 1, 0, 0x20]),
+            Ok(Scanned::Partial { header, missing })
+        );
+        assert_eq!(
+            scan(&[4, 0, 0, 0, 31]),
+            Err(DecodeError::TooShort {
+                ty,
+                len: 31,
+                min: 32
+            })
+        );
+        let huge = DecodeError::TooLong {
+            ty: FrameType(0x77),
+            len: 0xffff_ffff,
+            max: 1 << 20,
+        };
         assert_eq!(scan(&[0x77, 0xff, 0xff, 0xff, 0xff]), Err(huge));
     }
 
@@ -226,12 +279,34 @@ mod tests {
     fn unknown_frames_are_skipped_wherever_reads_end() {
         let mut scanner = Scanner::<ClientSide>::new();
         let first = scanner.scan(&[0x77, 0, 0, 0, 6, 1, 2]).unwrap();
-        assert_eq!(first, Scanned::Skipped { ty: FrameType(0x77), len: 6, end: 7 });
+        assert_eq!(
+            first,
+            Scanned::Skipped {
+                ty: FrameType(0x77),
+                len: 6,
+                end: 7
+            }
+        );
         assert!(scanner.is_skipping());
-        assert_eq!(scanner.scan(&[]), Ok(Scanned::Partial { header: None, missing: 1 }));
+        assert_eq!(
+            scanner.scan(&[]),
+            Ok(Scanned::Partial {
+                header: None,
+                missing: 1
+            })
+        );
         assert_eq!(scanner.scan(&[3]), Ok(Scanned::Skipping { end: 1 }));
-        assert_eq!(scanner.scan(&[4, 5, 6, 0x10, 0, 0]), Ok(Scanned::Skipping { end: 3 }));
+        assert_eq!(
+            scanner.scan(&[4, 5, 6, 0x10, 0, 0]),
+            Ok(Scanned::Skipping { end: 3 })
+        );
         let watch = scanner.scan(&[0x10, 0, 0, 0, 0]).unwrap();
-        assert_eq!(watch, Scanned::Frame { ty: FrameType::WATCH_CONNS, body: 5..5 });
+        assert_eq!(
+            watch,
+            Scanned::Frame {
+                ty: FrameType::WATCH_CONNS,
+                body: 5..5
+            }
+        );
     }
 }

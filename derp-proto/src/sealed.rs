@@ -43,7 +43,10 @@ mod tests {
 
     #[test]
     fn our_boxes_are_nacl_boxes() {
-        let (alice, bob) = (NodePrivate::from_random([1; 32]), NodePrivate::from_random([2; 32]));
+        let (alice, bob) = (
+            NodePrivate::from_random([1; 32]),
+            NodePrivate::from_random([2; 32]),
+        );
         let secret = alice.shared_secret(&bob.public()).unwrap();
         let mut ours = Vec::new();
         seal(&secret, [9; 24], b"a message", &mut ours);
@@ -60,7 +63,10 @@ mod tests {
 
     #[test]
     fn a_changed_box_does_not_open() {
-        let (alice, bob) = (NodePrivate::from_random([1; 32]), NodePrivate::from_random([2; 32]));
+        let (alice, bob) = (
+            NodePrivate::from_random([1; 32]),
+            NodePrivate::from_random([2; 32]),
+        );
         let secret = alice.shared_secret(&bob.public()).unwrap();
         let mut sealed = Vec::new();
         seal(&secret, [9; 24], b"a message", &mut sealed);

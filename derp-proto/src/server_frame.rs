@@ -113,10 +113,18 @@ impl PeerPresent {
     fn parse(body: &[u8]) -> Option<Self> {
         let (key, rest) = NodePublic::split_from(body)?;
         let Some((ip, rest)) = rest.split_first_chunk::<16>() else {
-            return Some(Self { key, addr: None, flags: PeerPresentFlags::default() });
+            return Some(Self {
+                key,
+                addr: None,
+                flags: PeerPresentFlags::default(),
+            });
         };
         let Some((port, rest)) = rest.split_first_chunk::<2>() else {
-            return Some(Self { key, addr: None, flags: PeerPresentFlags::default() });
+            return Some(Self {
+                key,
+                addr: None,
+                flags: PeerPresentFlags::default(),
+            });
         };
         let ip = Ipv6Addr::from(*ip);
         let addr = SocketAddr::new(IpAddr::V6(ip).to_canonical(), u16::from_be_bytes(*port));
@@ -149,7 +157,11 @@ impl<'a> ServerFrame<'a> {
     /// [`DecodeError::TooShort`] where the body lacks bytes that its type must have, and
     /// [`DecodeError::BadMagic`]. A client may skip such a frame and go on, as the Go client does.
     pub fn parse(ty: FrameType, body: &'a [u8]) -> Result<Self, DecodeError> {
-        let short = |min| DecodeError::TooShort { ty, len: body.len(), min };
+        let short = |min| DecodeError::TooShort {
+            ty,
+            len: body.len(),
+            min,
+        };
         let key = |body| NodePublic::split_from(body);
         Ok(match ty {
             FrameType::SERVER_KEY => {
@@ -247,7 +259,10 @@ impl<'a> ServerFrame<'a> {
             Self::PeerPresent(present) => present.encode(out),
             Self::Ping(data) | Self::Pong(data) => out.put_slice(data),
             Self::Health(problem) => out.put_slice(problem.as_bytes()),
-            Self::Restarting { reconnect_in, try_for } => {
+            Self::Restarting {
+                reconnect_in,
+                try_for,
+            } => {
                 let millis = |d: &Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
                 out.put_u32(millis(reconnect_in));
                 out.put_u32(millis(try_for));
@@ -269,7 +284,10 @@ mod tests {
         ServerFrame::PeerPresent(PeerPresent { key, addr, flags }).encode(&mut wire);
         let body = &wire[5..];
         assert_eq!(body.len(), 51);
-        assert_eq!(&body[32..48], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]);
+        assert_eq!(
+            &body[32..48],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]
+        );
         assert_eq!(body[50], 0x0c);
 
         let parse = |body| ServerFrame::parse(FrameType::PEER_PRESENT, body);
@@ -288,6 +306,9 @@ mod tests {
         let parse = |body| ServerFrame::parse(FrameType::PEER_GONE, body);
         let gone = |reason| Ok(ServerFrame::PeerGone { key, reason });
         assert_eq!(parse(&[7; 32]), gone(PeerGoneReason::DISCONNECTED));
-        assert_eq!(parse(&[&[7; 32][..], &[1, 9]].concat()), gone(PeerGoneReason::NOT_HERE));
+        assert_eq!(
+            parse(&[&[7; 32][..], &[1, 9]].concat()),
+            gone(PeerGoneReason::NOT_HERE)
+        );
     }
 }

@@ -102,7 +102,7 @@ impl Link {
 
     fn shake_hands(&mut self) -> Result<()> {
         self.flush()?;
-        while self.tls.as_ref().is_some_and(ClientConnection::is_handshaking) {
+        while self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
             self.receive()?;
             self.flush()?;
         }

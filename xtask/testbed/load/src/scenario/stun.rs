@@ -74,7 +74,7 @@ impl Asker {
         let transaction = Self::transaction(slot, self.slots[slot].round + 1);
         let state = &mut self.slots[slot];
         state.round += 1;
-        state.request = BindingRequest { tx_id: transaction }.encode();
+        state.request = BindingRequest { txid: transaction }.encode();
         state.sent = self.clock.now();
         self.socket.send(&state.request)?;
         Ok(())
@@ -86,11 +86,11 @@ impl Asker {
         while self.clock.now() < end {
             let len = self.socket.recv(&mut datagram).context("waiting for an answer")?;
             let answer = BindingResponse::parse(&datagram[..len])?;
-            let id = answer.tx_id.as_bytes();
+            let id = answer.txid.as_bytes();
             let slot = u32::from_be_bytes(id[..4].try_into().expect("four of twelve bytes"));
             let slot = usize::try_from(slot)?;
             let state = self.slots.get(slot).context("an answer to no request")?;
-            ensure!(answer.tx_id == Self::transaction(slot, state.round), "an answer came twice");
+            ensure!(answer.txid == Self::transaction(slot, state.round), "an answer came twice");
             ensure!(answer.mapped == self.own, "told {}, not {}", answer.mapped, self.own);
             times.add(self.clock.now() - state.sent);
             self.ask(slot)?;
