@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores report to whoever runs them")]
 
+mod bench;
 mod ci;
 mod interop;
 mod peers;
@@ -26,6 +27,8 @@ enum Chore {
     Ci(ci::Options),
     /// Checks what the compiler does not: who may depend on whom, and what each file must have.
     Tidy,
+    /// Measures what relays cost, ours, Go's and others', in the same minutes. Needs Go.
+    Bench(bench::Options),
     /// Runs Go's clients and ours against Go's relay and ours. Needs Go; installs the rest.
     Interop(interop::Options),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().chore {
         Chore::Ci(options) => ci::run(&options),
         Chore::Tidy => tidy::run(),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Interop(options) => interop::run(&options),
     };
     match result {

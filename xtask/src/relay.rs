@@ -22,30 +22,45 @@ pub(crate) struct Relay {
     dir: TempDir,
 }
 
+/// How a relay is started where its speed is of interest.
+pub(crate) struct Launch<'a> {
+    /// Program and arguments. Where `{port}` stands among them, they are all there is, and
+    /// `{stun_port}` may stand there too; otherwise Go's flags follow.
+    pub(crate) command: &'a [String],
+    /// The CPUs that it may use, as taskset lists them.
+    pub(crate) cpus: &'a str,
+    /// Whether it speaks plain HTTP.
+    pub(crate) plain: bool,
+}
+
 impl Relay {
     /// Starts `program` on ports that are free, and waits until it answers.
     pub(crate) fn start(program: &Path) -> Result<Self> {
-        let dir = TempDir::new()?;
-        let (port, stun_port, http_port) = (free_tcp_port()?, free_udp_port()?, free_tcp_port()?);
-        let mesh = dir.path().join("mesh.key");
-        fs::write(&mesh, MESH_KEY)?;
-        restrict(&mesh)?;
-        let log = File::create(dir.path().join("log"))?;
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        let child = Command::new(program)
-            .args(["-certmode", "manual", "-hostname", "127.0.0.1"])
-            .args(["-certdir", &at("certs"), "-c", &at("derper.key")])
-            .args(["-a", &format!("127.0.0.1:{port}")])
-            .args(["-stun-port", &stun_port.to_string(), "-http-port", &http_port.to_string()])
-            .args(["-mesh-psk-file", &at("mesh.key")])
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut relay = Self { child, port, stun_port, http_port, dir };
-        relay.wait_until_ready()?;
-        Ok(relay)
+        let place = Place::new()?;
+        let mut command = Command::new(program);
+        command.args(place.flags(false));
+        place.start(command)
+    }
+
+    /// Starts a relay as `launch` says, and waits until it answers.
+    pub(crate) fn launch(launch: &Launch<'_>) -> Result<Self> {
+        let place = Place::new()?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", launch.cpus]);
+        if launch.command.iter().any(|word| word.contains("{port}")) {
+            let (port, stun_port) = (place.port.to_string(), place.stun_port.to_string());
+            command.args(launch.command.iter().map(|word| {
+                word.replace("{port}", &port).replace("{stun_port}", &stun_port)
+            }));
+        } else {
+            command.args(launch.command).args(place.flags(launch.plain));
+        }
+        place.start(command)
+    }
+
+    /// The relay's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -75,6 +90,59 @@ impl Relay {
     /// A folder of the relay's own, for files of a test.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+}
+
+/// Ports that are free and a folder, before a relay has them.
+struct Place {
+    port: u16,
+    stun_port: u16,
+    http_port: u16,
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let dir = TempDir::new()?;
+        let mesh = dir.path().join("mesh.key");
+        fs::write(&mesh, MESH_KEY)?;
+        restrict(&mesh)?;
+        Ok(Self {
+            port: free_tcp_port()?,
+            stun_port: free_udp_port()?,
+            http_port: free_tcp_port()?,
+            dir,
+        })
+    }
+
+    /// The flags of Go's relay. Without a certificate mode it serves plain HTTP on such a port.
+    fn flags(&self, plain: bool) -> Vec<String> {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        let mut flags = vec!["-hostname".to_owned(), "127.0.0.1".to_owned()];
+        if !plain {
+            flags.extend(["-certmode".to_owned(), "manual".to_owned()]);
+            flags.extend(["-certdir".to_owned(), at("certs")]);
+        }
+        flags.extend(["-c".to_owned(), at("derper.key")]);
+        flags.extend(["-a".to_owned(), format!("127.0.0.1:{}", self.port)]);
+        flags.extend(["-stun-port".to_owned(), self.stun_port.to_string()]);
+        flags.extend(["-http-port".to_owned(), self.http_port.to_string()]);
+        flags.extend(["-mesh-psk-file".to_owned(), at("mesh.key")]);
+        flags
+    }
+
+    fn start(self, mut command: Command) -> Result<Relay> {
+        let log = File::create(self.dir.path().join("log"))?;
+        let child = command
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let Self { port, stun_port, http_port, dir } = self;
+        let mut relay = Relay { child, port, stun_port, http_port, dir };
+        relay.wait_until_ready()?;
+        Ok(relay)
     }
 }
 

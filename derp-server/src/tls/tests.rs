@@ -357,7 +357,7 @@ async fn rustls_holds_no_record_that_was_not_asked_for() {
     let (tls, peer) = tokio::join!(accept, connect);
     let (mut tls, mut peer) = (tls.unwrap(), peer.unwrap());
 
-    let (mut near, client) = peer.get_mut();
+    let (near, client) = peer.get_mut();
     let mut wire = Vec::new();
     for packet in [&[1; 100][..], &[2; 200], &[3; 300]] {
         client.writer().write_all(packet).unwrap();
