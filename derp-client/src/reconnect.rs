@@ -181,6 +181,12 @@ impl Reconnecting {
         }
     }
 
+    /// Gives up the connection that there is, for good if nobody polls [`Self::next`] any more.
+    pub(crate) fn abandon(&mut self) {
+        self.shared.current().writer = None;
+        self.state = State::Waiting(Instant::now());
+    }
+
     fn connected(&mut self, client: Client) -> Event {
         let (reader, writer) = client.split();
         self.state = State::Connected(Box::new(reader));

@@ -160,7 +160,7 @@ impl Watch {
         match event {
             Event::Connected(writer) => {
                 if Some(writer.info().server_key) == self.own {
-                    writer.close();
+                    self.link.abandon();
                     self.is_self = true;
                     return None;
                 }

@@ -28,10 +28,6 @@ impl<Id: Copy + PartialEq> ClientSet<Id> {
         self.history.last().copied()
     }
 
-    pub(crate) fn members(&self) -> &[Id] {
-        &self.members
-    }
-
     /// A connection joins, and is active.
     pub(crate) fn add(&mut self, id: Id) {
         self.members.push(id);
@@ -79,7 +75,7 @@ mod tests {
         set.note_activity(2);
         assert_eq!(set.active(), Some(2));
         set.remove(2);
-        assert_eq!((set.active(), set.members()), (Some(1), &[1][..]));
+        assert_eq!((set.active(), &set.members[..]), (Some(1), &[1][..]));
     }
 
     #[test]
@@ -151,7 +147,7 @@ mod tests {
                         spoken.retain(|speaker| *speaker != id);
                     }
                 }
-                prop_assert_eq!(set.members(), &members[..]);
+                prop_assert_eq!(&set.members, &members);
                 prop_assert!(members.contains(&set.active().expect("there are members")));
                 // Where fewer changes of speaker happened than are remembered, it is exact.
                 spoken.dedup();

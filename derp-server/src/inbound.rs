@@ -119,10 +119,10 @@ impl Inbound {
         turn: &mut Turn,
     ) -> Result<Progress, SessionError> {
         let whole = range.clone();
-        if !range.is_empty() && self.peer.is_duplicate() {
+        if range.start < range.end && self.peer.is_duplicate() {
             hub.registry.note_activity(&self.peer);
         }
-        while !range.is_empty() {
+        while range.start < range.end {
             let scanned = self.scanner.scan(&turn.buf[range.clone()])?;
             let (ty, body) = match scanned {
                 Scanned::Frame { ty, body } => (ty, body),
@@ -144,8 +144,8 @@ impl Inbound {
                 }
             };
             if let Some(limiter) = &mut self.limiter {
-                let tokens = body.len().min(MIN_BURST_BYTES as usize);
-                if let Err(wait) = limiter.take(tokens as f64, turn.now) {
+                let tokens = (body.len() as u64).min(MIN_BURST_BYTES);
+                if let Err(wait) = limiter.take_bytes(tokens, turn.now) {
                     turn.tally.rate_limit_waited += 1;
                     return Ok(Progress::Until(turn.now + wait));
                 }

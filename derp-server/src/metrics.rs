@@ -229,11 +229,7 @@ impl Metrics {
                 value: Value::Whole(sum.received_kind[kind as usize]),
             });
         }
-        let drops: [(&str, fn(&Tally, DropReason, PacketKind) -> u64); 2] = [
-            ("derp_packets_dropped", Tally::packets_dropped),
-            ("derp_bytes_dropped", Tally::bytes_dropped),
-        ];
-        for (name, value) in drops {
+        for (name, value) in DROPS {
             for reason in DropReason::ALL {
                 for kind in PacketKind::ALL {
                     visitor.sample(&Sample {
@@ -247,6 +243,13 @@ impl Metrics {
         }
     }
 }
+
+/// The names of what is counted for each reason and kind, and where it stands.
+const DROPS: [(&str, DropCount); 2] = [
+    ("derp_packets_dropped", Tally::packets_dropped),
+    ("derp_bytes_dropped", Tally::bytes_dropped),
+];
+type DropCount = fn(&Tally, DropReason, PacketKind) -> u64;
 
 /// What became of all packets: each one received is sent, forwarded, dropped, or still waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

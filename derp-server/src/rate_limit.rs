@@ -30,6 +30,12 @@ impl TokenBucket {
         Self::new(limit.bytes_per_second as f64, burst as f64, now)
     }
 
+    /// Takes a token for each byte; see [`Self::take`].
+    #[expect(clippy::cast_precision_loss, reason = "no frame has 2^53 bytes")]
+    pub(crate) fn take_bytes(&mut self, bytes: u64, now: Instant) -> Result<(), Duration> {
+        self.take(bytes as f64, now)
+    }
+
     /// Takes `n` tokens if they are there.
     ///
     /// # Errors

@@ -45,11 +45,6 @@ impl<IO> RecordAligned<IO> {
         Self { io, buf: Vec::new(), start: 0, end: 0 }
     }
 
-    /// The stream beneath.
-    pub(crate) const fn get_ref(&self) -> &IO {
-        &self.io
-    }
-
     /// The stream beneath, and what was read from it and not handed over: the beginning of a
     /// record, unless a record was left half read.
     pub(crate) fn into_parts(mut self) -> (IO, Vec<u8>) {

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::hub::Hub;
 use crate::inbox::{Inbox, Message};
 use crate::metrics::PacketCounts;
-use crate::peer::{ConnId, Identity, Owner, Peer};
+use crate::peer::{Identity, Owner, Peer};
 use crate::registry;
 use crate::tls13::{MAX_CONTENT, Opened, Opener, RECORD_HEADER, RECORD_TRAILER, Sealer, record_len};
 use crate::tunables::Tunables;
@@ -51,7 +51,6 @@ pub(crate) struct Sim {
 /// A client, and the network between it and the relay.
 pub(crate) struct SimClient {
     pub(crate) key: NodePublic,
-    pub(crate) id: ConnId,
     wire: Arc<MemoryWire>,
     tls: Option<(Sealer, Opener)>,
     sealed: Vec<u8>,
@@ -125,7 +124,6 @@ impl Sim {
         self.run();
         let mut client = SimClient {
             key,
-            id,
             wire,
             tls,
             sealed: Vec::new(),
@@ -246,7 +244,7 @@ impl SimClient {
     }
 
     /// The client hangs up.
-    pub(crate) fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&self) {
         self.wire.hang_up();
     }
 

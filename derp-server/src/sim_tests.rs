@@ -226,7 +226,7 @@ fn a_key_is_gone_when_its_last_connection_is() {
         let mut first = connect(sim, 1);
         first.send_packet(b.key, b"from the first");
         sim.run();
-        let mut second = connect(sim, 1);
+        let second = connect(sim, 1);
         first.hang_up();
         sim.run();
         assert_eq!(gone(&b.receive()), []);
@@ -410,6 +410,7 @@ fn a_rate_limit_holds_a_client_back_and_loses_nothing() {
             counts.push(b.packets().len());
         }
         assert_eq!(counts, [1, 1, 1, 1, 0], "{link:?}");
+        assert!(sim.worker.timers() <= 4 * sim.worker.conns());
         assert!(sim.hub.metrics.sum().rate_limit_waited >= 3);
         // A client that waits for its limit is not one that does not finish.
         assert!(!a.is_closed());
@@ -467,9 +468,9 @@ fn watchers_learn_of_everybody_and_of_each_departure() {
         vec![(a.key, PeerPresentFlags::REGULAR), (watcher.key, PeerPresentFlags::MESH_PEER)];
     expected.sort_by_key(|(key, _)| *key);
     assert_eq!(present(watcher.receive()), expected);
-    let mut b = sim.plain(2);
+    let b = sim.plain(2);
     assert_eq!(present(watcher.receive()), [(b.key, PeerPresentFlags::REGULAR)]);
-    let mut again = sim.plain(2);
+    let again = sim.plain(2);
     assert_eq!(present(watcher.receive()), [(b.key, PeerPresentFlags::REGULAR)]);
     again.hang_up();
     sim.run();

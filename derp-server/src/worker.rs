@@ -389,6 +389,11 @@ impl Worker {
     }
 
     #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    #[cfg(test)]
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.timers.next()
     }

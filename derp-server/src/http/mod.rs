@@ -26,6 +26,6 @@ pub use home::{Home, HomeError};
 pub use mount::{Mounted, MountedStream, Upgrading, mount};
 pub use pages::{Extra, NoExtra, Pages, PagesConfig, UnknownPaths};
 
-pub(crate) use head::{DerpUpgrade, Head, HeadError, Route, Upgrade, read_head};
-pub(crate) use serve::{Asked, close, serve_pages, serve_port_80};
+pub(crate) use head::{Route, Upgrade, read_head};
+pub(crate) use serve::{Asked, serve_pages, serve_port_80};
 pub(crate) use upgrade::{refusal, upgrade_response};

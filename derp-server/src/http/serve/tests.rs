@@ -141,8 +141,7 @@ async fn an_upgrade_behind_a_response_that_is_stuck_is_none() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_upgraded_where_derp_is_disabled() {
-    let mut config = PagesConfig::default();
-    config.serves_derp = false;
+    let config = PagesConfig { serves_derp: false, ..PagesConfig::default() };
     let pages = Pages::new(config, crate::http::NoExtra);
     let (mut client, serving) = start(UPGRADE, pages);
     let response = read_all(&mut client).await;

@@ -10,7 +10,7 @@ use crate::tls::{self, KeyExchange};
 use crate::traffic::Sizes;
 
 #[derive(Debug, Parser)]
-#[command(name = "load", about = "Loads a DERP relay and prints what it cost, as a line of JSON")]
+#[command(name = "load", args_override_self = true, about = "Loads a DERP relay and prints what it cost, as a line of JSON")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) relay: Relay,
