@@ -202,9 +202,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ipv4_is_held_back_where_ipv6_is_preferred() {
         let (_listener, port) = listener().await;
-        let both =
-            localhost(Family::Literal(Ipv4Addr::LOCALHOST), Family::Literal(Ipv6Addr::LOCALHOST));
-        let only = Addresses { ipv6: Family::Off, ..both.clone() };
+        let both = localhost(
+            Family::Literal(Ipv4Addr::LOCALHOST),
+            Family::Literal(Ipv6Addr::LOCALHOST),
+        );
+        let only = Addresses {
+            ipv6: Family::Off,
+            ..both.clone()
+        };
         for (addresses, prefer_ipv6, held_back) in [
             (&both, true, IPV6_HEAD_START),
             (&both, false, Duration::ZERO),
@@ -213,7 +218,10 @@ mod tests {
             let begin = Instant::now();
             dial(addresses, port, prefer_ipv6).await.unwrap();
             let late = begin.elapsed();
-            assert!(late.abs_diff(held_back) <= Duration::from_millis(1), "{late:?}");
+            assert!(
+                late.abs_diff(held_back) <= Duration::from_millis(1),
+                "{late:?}"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! The receiving half of a client.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, ReadHalf};
@@ -21,8 +21,9 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The receiving half of a client. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct ClientReader {
-    /// Gone when the connection is.
-    io: Option<ReadHalf<BoxStream>>,
+    /// Gone when the connection is. The mutex is never locked: it makes a client `Sync` whose stream
+    /// is not.
+    io: Option<Mutex<ReadHalf<BoxStream>>>,
     inbound: Inbound,
     session: Session,
     link: Arc<Link>,
@@ -43,7 +44,7 @@ impl ClientReader {
         link: Arc<Link>,
     ) -> Self {
         Self {
-            io: Some(io),
+            io: Some(Mutex::new(io)),
             inbound,
             session,
             closed: link.watch_close(),
@@ -110,6 +111,7 @@ impl ClientReader {
         let Some(io) = &mut self.io else {
             return Err(RecvError::ClosedHere(self.closed.wait().await));
         };
+        let io = io.get_mut().unwrap_or_else(PoisonError::into_inner);
         tokio::select! {
             // The order matters. A pong comes before the read, which may be ready for ever; the
             // deadline after it, for bytes that are here already are no silence.
@@ -140,5 +142,20 @@ impl Drop for ClientReader {
     fn drop(&mut self) {
         self.io = None;
         self.link.close(CloseReason::Asked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+    use crate::writer::ClientWriter;
+
+    #[test]
+    fn clients_can_be_shared_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Client>();
+        check::<ClientReader>();
+        check::<ClientWriter>();
     }
 }

@@ -25,7 +25,10 @@ async fn connected(room: usize) -> (Client, Peer<DuplexStream>) {
     let login = Login::new(client_key());
     let (client, _) = tokio::join!(Client::handshake_over(io, &login), peer.accept());
     let mut client = client.expect("a login");
-    assert_eq!(client.recv().await.unwrap(), Received::ServerInfo(ServerInfo::plain()));
+    assert_eq!(
+        client.recv().await.unwrap(),
+        Received::ServerInfo(ServerInfo::plain())
+    );
     (client, peer)
 }
 
@@ -36,7 +39,10 @@ async fn split(room: usize) -> (ClientReader, ClientWriter, Peer<DuplexStream>) 
 }
 
 fn packet(src: NodePublic, packet: &[u8]) -> Received {
-    Received::Packet { src, packet: packet.to_vec().into() }
+    Received::Packet {
+        src,
+        packet: packet.to_vec().into(),
+    }
 }
 
 #[tokio::test]
@@ -44,13 +50,32 @@ async fn packets_travel_both_ways() {
     let (mut client, mut peer) = connected(4096).await;
     client.send(ALICE, b"to alice").await.unwrap();
     client.send(BOB, b"").await.unwrap();
-    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"to alice" }).await;
-    peer.expect(ClientFrame::SendPacket { dst: BOB, packet: b"" }).await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: b"to alice",
+    })
+    .await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: BOB,
+        packet: b"",
+    })
+    .await;
 
-    peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"from alice" }).await;
-    peer.send(ServerFrame::PeerGone { key: BOB, reason: PeerGoneReason::DISCONNECTED }).await;
+    peer.send(ServerFrame::RecvPacket {
+        src: ALICE,
+        packet: b"from alice",
+    })
+    .await;
+    peer.send(ServerFrame::PeerGone {
+        key: BOB,
+        reason: PeerGoneReason::DISCONNECTED,
+    })
+    .await;
     assert_eq!(client.recv().await.unwrap(), packet(ALICE, b"from alice"));
-    let gone = Received::PeerGone { key: BOB, reason: PeerGoneReason::DISCONNECTED };
+    let gone = Received::PeerGone {
+        key: BOB,
+        reason: PeerGoneReason::DISCONNECTED,
+    };
     assert_eq!(client.recv().await.unwrap(), gone);
     assert_eq!(client.info().server_key, server_key().public());
 }
@@ -60,24 +85,46 @@ async fn the_largest_packet_passes_and_a_larger_one_is_refused() {
     let (mut client, mut peer) = connected(1 << 20).await;
     let largest = vec![7; MAX_PACKET_LEN];
     client.send(ALICE, &largest).await.unwrap();
-    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &largest }).await;
-    peer.send(ServerFrame::RecvPacket { src: ALICE, packet: &largest }).await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: &largest,
+    })
+    .await;
+    peer.send(ServerFrame::RecvPacket {
+        src: ALICE,
+        packet: &largest,
+    })
+    .await;
     assert_eq!(client.recv().await.unwrap(), packet(ALICE, &largest));
 
     let larger = vec![7; MAX_PACKET_LEN + 1];
     let refused = client.send(ALICE, &larger).await;
-    assert!(matches!(refused, Err(SendError::TooLong { len: 65_537, max: 65_536 })));
+    assert!(matches!(
+        refused,
+        Err(SendError::TooLong {
+            len: 65_537,
+            max: 65_536
+        })
+    ));
     let refused = client.writer().forward_packet(ALICE, BOB, &larger).await;
     assert!(matches!(refused, Err(SendError::TooLong { .. })));
     client.send(ALICE, b"still here").await.unwrap();
-    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"still here" }).await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: b"still here",
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_a_login_asks_for_is_sent_right_behind_it() {
     let (io, mut peer) = pipe(4096);
     let mesh_key = MeshKey::from_secret_text(&"0123456789abcdef".repeat(4)).unwrap();
-    let login = Login { preferred: true, watch_conns: true, ..Login::mesh(client_key(), mesh_key) };
+    let login = Login {
+        preferred: true,
+        watch_conns: true,
+        ..Login::mesh(client_key(), mesh_key)
+    };
     let (client, hello) = tokio::join!(Client::handshake_over(io, &login), peer.greet());
     let (_client, hello) = (client.unwrap(), hello);
     assert_eq!(hello.key(), client_key().public());
@@ -100,7 +147,11 @@ async fn each_request_is_its_frame() {
         ClientFrame::NotePreferred(true),
         ClientFrame::NotePreferred(false),
         ClientFrame::WatchConns,
-        ClientFrame::ForwardPacket { src: ALICE, dst: BOB, packet: b"hop" },
+        ClientFrame::ForwardPacket {
+            src: ALICE,
+            dst: BOB,
+            packet: b"hop",
+        },
         ClientFrame::ClosePeer(BOB),
         ClientFrame::Ping([1, 2, 3, 4, 5, 6, 7, 8]),
     ] {
@@ -119,7 +170,9 @@ async fn a_ping_is_answered_while_another_task_receives() {
     });
     let echo = async {
         let frame = peer.recv().await;
-        let ClientFrame::Ping(data) = frame.as_client().unwrap() else { panic!("{frame:?}") };
+        let ClientFrame::Ping(data) = frame.as_client().unwrap() else {
+            panic!("{frame:?}")
+        };
         peer.send(ServerFrame::Pong([0; 8])).await;
         peer.send(ServerFrame::Pong(data)).await;
         peer.send(ServerFrame::KeepAlive).await;
@@ -139,8 +192,14 @@ async fn a_ping_hands_on_what_else_comes() {
     let mut others = Vec::new();
     let server = async {
         let frame = peer.recv().await;
-        let ClientFrame::Ping(data) = frame.as_client().unwrap() else { panic!("{frame:?}") };
-        peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"meanwhile" }).await;
+        let ClientFrame::Ping(data) = frame.as_client().unwrap() else {
+            panic!("{frame:?}")
+        };
+        peer.send(ServerFrame::RecvPacket {
+            src: ALICE,
+            packet: b"meanwhile",
+        })
+        .await;
         peer.send(ServerFrame::Pong(data)).await;
     };
     let (rtt, ()) = tokio::join!(client.ping(|received| others.push(received)), server);
@@ -163,7 +222,10 @@ async fn a_ping_gives_up_after_five_seconds_or_with_the_connection() {
         drop(reader);
     };
     let (ended, ()) = tokio::join!(writer.ping(), cut_off);
-    assert!(matches!(ended, Err(PingError::Ended | PingError::Send(_))), "{ended:?}");
+    assert!(
+        matches!(ended, Err(PingError::Ended | PingError::Send(_))),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]
@@ -175,7 +237,8 @@ async fn a_servers_ping_is_answered_by_whoever_only_receives() {
         assert_eq!(received, Received::KeepAlive);
     };
     let answered = async {
-        peer.expect_bytes(&[0x13, 0, 0, 0, 8, 1, 1, 1, 1, 1, 1, 1, 1]).await;
+        peer.expect_bytes(&[0x13, 0, 0, 0, 8, 1, 1, 1, 1, 1, 1, 1, 1])
+            .await;
         peer.send(ServerFrame::KeepAlive).await;
     };
     tokio::join!(receiving, answered);
@@ -189,7 +252,11 @@ async fn a_server_that_pings_and_does_not_read_is_still_received_from() {
             let [.., a, b] = n.to_be_bytes();
             peer.send(ServerFrame::Ping([a, b, 0, 0, 0, 0, 0, 0])).await;
         }
-        peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"through" }).await;
+        peer.send(ServerFrame::RecvPacket {
+            src: ALICE,
+            packet: b"through",
+        })
+        .await;
     };
     let (received, ()) = tokio::join!(client.recv(), flood);
     assert_eq!(received.unwrap(), packet(ALICE, b"through"));
@@ -216,11 +283,18 @@ async fn a_write_that_is_dropped_halfway_never_cuts_a_frame() {
     };
     let read = async {
         sleep(Duration::from_millis(40)).await;
-        peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &long }).await;
+        peer.expect(ClientFrame::SendPacket {
+            dst: ALICE,
+            packet: &long,
+        })
+        .await;
         loop {
             let frame = peer.recv().await;
             match frame.as_client().unwrap() {
-                ClientFrame::SendPacket { dst: BOB, packet: b"after" } => break,
+                ClientFrame::SendPacket {
+                    dst: BOB,
+                    packet: b"after",
+                } => break,
                 ClientFrame::SendPacket { dst: BOB, packet } => assert_eq!(packet, long),
                 other => panic!("{other:?}"),
             }
@@ -233,7 +307,11 @@ async fn a_write_that_is_dropped_halfway_never_cuts_a_frame() {
 async fn receiving_can_be_dropped_again_and_again() {
     let (mut client, mut peer) = connected(4096).await;
     let mut wire = Vec::new();
-    ServerFrame::RecvPacket { src: ALICE, packet: b"in single bytes" }.encode(&mut wire);
+    ServerFrame::RecvPacket {
+        src: ALICE,
+        packet: b"in single bytes",
+    }
+    .encode(&mut wire);
     ServerFrame::KeepAlive.encode(&mut wire);
     let dribble = async {
         for byte in wire {
@@ -251,7 +329,10 @@ async fn receiving_can_be_dropped_again_and_again() {
         received
     };
     let (received, ()) = tokio::join!(receive, dribble);
-    assert_eq!(received, [packet(ALICE, b"in single bytes"), Received::KeepAlive]);
+    assert_eq!(
+        received,
+        [packet(ALICE, b"in single bytes"), Received::KeepAlive]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,7 +341,11 @@ async fn two_minutes_without_a_whole_frame_are_the_end() {
     let begin = Instant::now();
     let server = async {
         // Whole frames are signs of life, even those that mean nothing …
-        for frame in [&[0x06, 0, 0, 0, 0][..], &[0x77, 0, 0, 0, 1, 0], &[0x08, 0, 0, 0, 0]] {
+        for frame in [
+            &[0x06, 0, 0, 0, 0][..],
+            &[0x77, 0, 0, 0, 1, 0],
+            &[0x08, 0, 0, 0, 0],
+        ] {
             sleep(119 * SECOND).await;
             peer.write(frame).await;
         }
@@ -274,7 +359,10 @@ async fn two_minutes_without_a_whole_frame_are_the_end() {
     let receive = async {
         assert_eq!(client.recv().await.unwrap(), Received::KeepAlive);
         let end = client.recv().await.unwrap_err();
-        assert!(matches!(end, RecvError::Silent(within) if within == 120 * SECOND), "{end}");
+        assert!(
+            matches!(end, RecvError::Silent(within) if within == 120 * SECOND),
+            "{end}"
+        );
         assert_eq!(begin.elapsed(), (3 * 119 + 120) * SECOND);
     };
     tokio::select! {
@@ -289,7 +377,11 @@ async fn two_minutes_without_a_whole_frame_are_the_end() {
 async fn bytes_that_wait_in_the_socket_are_no_silence() {
     let (mut client, mut peer) = connected(4096).await;
     peer.send(ServerFrame::KeepAlive).await;
-    peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"old" }).await;
+    peer.send(ServerFrame::RecvPacket {
+        src: ALICE,
+        packet: b"old",
+    })
+    .await;
     // The caller has better to do.
     sleep(1000 * SECOND).await;
     assert_eq!(client.recv().await.unwrap(), Received::KeepAlive);
@@ -307,7 +399,8 @@ async fn a_server_has_thirty_seconds_to_admit() {
     let busy = async {
         loop {
             // Neither the greeting nor what means nothing is an admission.
-            peer.send(ServerFrame::ServerKey(server_key().public())).await;
+            peer.send(ServerFrame::ServerKey(server_key().public()))
+                .await;
             sleep(SECOND).await;
         }
     };
@@ -341,8 +434,14 @@ async fn a_server_that_does_not_read_is_left() {
         };
         let (end, ()) = tokio::join!(reader.recv(), sending);
         let end = end.unwrap_err();
-        assert!(matches!(end, RecvError::ClosedHere(CloseReason::WriteStalled)), "{end}");
-        assert!(matches!(writer.send(ALICE, b"").await, Err(SendError::NotConnected)));
+        assert!(
+            matches!(end, RecvError::ClosedHere(CloseReason::WriteStalled)),
+            "{end}"
+        );
+        assert!(matches!(
+            writer.send(ALICE, b"").await,
+            Err(SendError::NotConnected)
+        ));
     }
 }
 
@@ -351,7 +450,10 @@ async fn closing_one_half_ends_the_other() {
     let (mut reader, writer, mut peer) = split(4096).await;
     writer.close();
     let end = reader.recv().await.unwrap_err();
-    assert!(matches!(end, RecvError::ClosedHere(CloseReason::Asked)), "{end}");
+    assert!(
+        matches!(end, RecvError::ClosedHere(CloseReason::Asked)),
+        "{end}"
+    );
     // Nobody holds the stream any more, though both halves are still there.
     peer.expect_end().await;
     assert!(writer.is_closed());
@@ -359,12 +461,19 @@ async fn closing_one_half_ends_the_other() {
     let (reader, writer, mut peer) = split(4096).await;
     drop(reader);
     peer.expect_end().await;
-    assert!(matches!(writer.send(ALICE, b"").await, Err(SendError::NotConnected)));
+    assert!(matches!(
+        writer.send(ALICE, b"").await,
+        Err(SendError::NotConnected)
+    ));
 
     let (mut reader, writer, mut peer) = split(4096).await;
     writer.send(ALICE, b"last").await.unwrap();
     writer.shutdown().await;
-    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"last" }).await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: b"last",
+    })
+    .await;
     peer.expect_end().await;
     assert!(reader.recv().await.is_err());
 }
@@ -384,7 +493,10 @@ async fn closing_ends_a_write_that_is_stuck() {
     assert!(matches!(ended, Err(SendError::NotConnected)), "{ended:?}");
     drop(reader);
     let mut rest = Vec::new();
-    peer.io.read_to_end(&mut rest).await.expect("the stream is let go of");
+    peer.io
+        .read_to_end(&mut rest)
+        .await
+        .expect("the stream is let go of");
 }
 
 #[tokio::test]
@@ -401,7 +513,8 @@ async fn the_end_of_a_connection_is_told_apart() {
 #[tokio::test]
 async fn a_greeting_with_an_unusable_key_is_refused() {
     let (io, mut peer) = pipe(4096);
-    peer.send(ServerFrame::ServerKey(NodePublic::from_bytes([0; 32]))).await;
+    peer.send(ServerFrame::ServerKey(NodePublic::from_bytes([0; 32])))
+        .await;
     let refused = Client::handshake_over(io, &Login::new(client_key())).await;
     let zero = HandshakeError::Key(KeyError::Zero);
     assert!(matches!(refused, Err(LoginError::Handshake(err)) if err == zero));
@@ -426,7 +539,11 @@ async fn a_rate_that_the_server_asks_for_is_kept_to() {
     // Nothing was asked for yet.
     for _ in 0..10 {
         client.send(ALICE, &[0; 1000]).await.unwrap();
-        peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &[0; 1000] }).await;
+        peer.expect(ClientFrame::SendPacket {
+            dst: ALICE,
+            packet: &[0; 1000],
+        })
+        .await;
     }
     let info = ServerInfo {
         token_bucket_bytes_per_second: 1,
@@ -440,12 +557,20 @@ async fn a_rate_that_the_server_asks_for_is_kept_to() {
     }
     assert_eq!(client.writer().limited(), 998);
     for _ in 0..2 {
-        peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &[0; 1000] }).await;
+        peer.expect(ClientFrame::SendPacket {
+            dst: ALICE,
+            packet: &[0; 1000],
+        })
+        .await;
     }
     // Time brings tokens back; other frames need none.
     client.writer().note_preferred(true).await.unwrap();
     sleep(1037 * SECOND).await;
     client.send(ALICE, &[1; 1000]).await.unwrap();
     peer.expect(ClientFrame::NotePreferred(true)).await;
-    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: &[1; 1000] }).await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: &[1; 1000],
+    })
+    .await;
 }

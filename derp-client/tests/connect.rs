@@ -38,12 +38,26 @@ async fn talk<S>(client: &mut Client, peer: &mut Peer<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    assert_eq!(client.recv().await.unwrap(), Received::ServerInfo(ServerInfo::plain()));
+    assert_eq!(
+        client.recv().await.unwrap(),
+        Received::ServerInfo(ServerInfo::plain())
+    );
     client.send(ALICE, b"there").await.unwrap();
-    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"there" }).await;
-    peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"back" }).await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: b"there",
+    })
+    .await;
+    peer.send(ServerFrame::RecvPacket {
+        src: ALICE,
+        packet: b"back",
+    })
+    .await;
     let packet = Bytes::from_static(b"back");
-    assert_eq!(client.recv().await.unwrap(), Received::Packet { src: ALICE, packet });
+    assert_eq!(
+        client.recv().await.unwrap(),
+        Received::Packet { src: ALICE, packet }
+    );
 }
 
 /// Connects while a relay with the meta certificate serves one connection, and both talk.
@@ -74,7 +88,9 @@ async fn refused(
     listener: &Listener,
     node: DerpNode,
 ) -> Result<CertificateError, ConnectError> {
-    let err = served(connector, listener, node).await.expect_err("a refusal");
+    let err = served(connector, listener, node)
+        .await
+        .expect_err("a refusal");
     match err.fault() {
         Fault::Certificate(rustls::Error::InvalidCertificate(why)) => Ok(why.clone()),
         _ => Err(err),
@@ -89,7 +105,10 @@ fn pin_error(why: &CertificateError) -> Option<PinError> {
 }
 
 fn pinned(listener: &Listener, host: &str, cert: &CertificateDer<'_>) -> DerpNode {
-    DerpNode { cert_name: CertPin::of(cert).to_string(), ..listener.node(host) }
+    DerpNode {
+        cert_name: CertPin::of(cert).to_string(),
+        ..listener.node(host)
+    }
 }
 
 #[tokio::test]
@@ -97,16 +116,29 @@ async fn a_fast_start_sends_everything_before_the_server_says_a_word() {
     let authority = Authority::new();
     let listener = Listener::tls(authority.sign("derp.test"), &[meta()]).await;
     let target = Target::Node(listener.node("derp.test"));
-    let (connector, login) = (trusting(&authority), Login { preferred: true, ..login() });
+    let (connector, login) = (
+        trusting(&authority),
+        Login {
+            preferred: true,
+            ..login()
+        },
+    );
     let server = async {
         let mut peer = listener.accept_tls().await.unwrap();
         let head = peer.request().await;
-        assert!(head.starts_with("GET /derp HTTP/1.1\r\nHost: derp.test:"), "{head}");
-        assert!(head.ends_with("\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n"), "{head}");
+        assert!(
+            head.starts_with("GET /derp HTTP/1.1\r\nHost: derp.test:"),
+            "{head}"
+        );
+        assert!(
+            head.ends_with("\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n"),
+            "{head}"
+        );
         let hello = peer.fast_start().await;
         peer.expect(ClientFrame::NotePreferred(true)).await;
         // The greeting comes when nobody waits for it any more.
-        peer.send(ServerFrame::ServerKey(server_key().public())).await;
+        peer.send(ServerFrame::ServerKey(server_key().public()))
+            .await;
         peer.admit(&hello, &ServerInfo::plain()).await;
         peer
     };
@@ -114,10 +146,16 @@ async fn a_fast_start_sends_everything_before_the_server_says_a_word() {
     let mut client = client.unwrap();
     talk(&mut client, &mut peer).await;
     let info = client.info();
-    assert_eq!((info.start, info.server_key), (StartKind::Fast, server_key().public()));
+    assert_eq!(
+        (info.start, info.server_key),
+        (StartKind::Fast, server_key().public())
+    );
     assert_eq!(info.tls_version, Some(rustls::ProtocolVersion::TLSv1_3));
     assert_eq!(info.node.as_deref(), Some("1a"));
-    assert_eq!(info.peer_addr, format!("127.0.0.1:{}", listener.port()).parse().ok());
+    assert_eq!(
+        info.peer_addr,
+        format!("127.0.0.1:{}", listener.port()).parse().ok()
+    );
     assert!(info.local_addr.is_some());
 }
 
@@ -131,9 +169,11 @@ async fn a_slow_start_is_what_remains_without_tls_1_3_or_the_certificate() {
     let asked = Listener::tls(leaf(), &[meta()]).await;
     let connector = trusting(&authority);
     let slow = connector.clone().with_transport(Transport::SlowStart);
-    for (listener, connector) in
-        [(with_12, connector.clone()), (without_meta, connector), (asked, slow)]
-    {
+    for (listener, connector) in [
+        (with_12, connector.clone()),
+        (without_meta, connector),
+        (asked, slow),
+    ] {
         let target = Target::Node(listener.node("derp.test"));
         let login = login();
         let server = async {
@@ -155,12 +195,21 @@ async fn the_certificate_must_be_for_the_host_by_somebody_trusted() {
     let authority = Authority::new();
     let listener = Listener::tls(authority.sign("derp.test"), &[meta()]).await;
     let node = |host: &str| listener.node(host);
-    served(trusting(&authority), &listener, node("derp.test")).await.unwrap();
+    served(trusting(&authority), &listener, node("derp.test"))
+        .await
+        .unwrap();
 
-    let why = refused(trusting(&authority), &listener, node("other.test")).await.unwrap();
-    assert!(matches!(why, CertificateError::NotValidForNameContext { .. }), "{why:?}");
+    let why = refused(trusting(&authority), &listener, node("other.test"))
+        .await
+        .unwrap();
+    assert!(
+        matches!(why, CertificateError::NotValidForNameContext { .. }),
+        "{why:?}"
+    );
     let stranger = Authority::called("Stranger");
-    let why = refused(trusting(&stranger), &listener, node("derp.test")).await.unwrap();
+    let why = refused(trusting(&stranger), &listener, node("derp.test"))
+        .await
+        .unwrap();
     assert_eq!(why, CertificateError::UnknownIssuer);
     // Without any root there is nothing to check against, and no connection.
     let err = served_nobody(connector(), node("derp.test")).await;
@@ -168,12 +217,17 @@ async fn the_certificate_must_be_for_the_host_by_somebody_trusted() {
 
     let by_address = Listener::tls(authority.sign("127.0.0.1"), &[meta()]).await;
     let node = by_address.node("127.0.0.1");
-    served(trusting(&authority), &by_address, node).await.unwrap();
+    served(trusting(&authority), &by_address, node)
+        .await
+        .unwrap();
 }
 
 /// Connects where nobody will accept TLS.
 async fn served_nobody(connector: Connector, node: DerpNode) -> ConnectError {
-    connector.connect(&Target::Node(node), &login()).await.expect_err("a refusal")
+    connector
+        .connect(&Target::Node(node), &login())
+        .await
+        .expect_err("a refusal")
 }
 
 #[tokio::test]
@@ -185,28 +239,50 @@ async fn another_name_may_be_on_the_certificate_if_the_map_says_so() {
         insecure_for_tests,
         ..listener.node("front.test")
     };
-    served(trusting(&authority), &listener, node("behind.test", false)).await.unwrap();
-    let why = refused(trusting(&authority), &listener, node("front.test", false)).await.unwrap();
-    assert!(matches!(why, CertificateError::NotValidForNameContext { .. }), "{why:?}");
+    served(trusting(&authority), &listener, node("behind.test", false))
+        .await
+        .unwrap();
+    let why = refused(trusting(&authority), &listener, node("front.test", false))
+        .await
+        .unwrap();
+    assert!(
+        matches!(why, CertificateError::NotValidForNameContext { .. }),
+        "{why:?}"
+    );
     // A name is checked however insecure the node is.
-    let why = refused(trusting(&authority), &listener, node("third.test", true)).await.unwrap();
-    assert!(matches!(why, CertificateError::NotValidForNameContext { .. }), "{why:?}");
-    served(connector(), &listener, node("", true)).await.unwrap();
+    let why = refused(trusting(&authority), &listener, node("third.test", true))
+        .await
+        .unwrap();
+    assert!(
+        matches!(why, CertificateError::NotValidForNameContext { .. }),
+        "{why:?}"
+    );
+    served(connector(), &listener, node("", true))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn a_pin_stands_for_one_certificate() {
     let Identity { cert, key } = self_signed("127.0.0.1", |_| ());
     let node = |listener: &Listener| pinned(listener, "127.0.0.1", &cert);
-    let identity = || Identity { cert: cert.clone(), key: key.clone_key() };
+    let identity = || Identity {
+        cert: cert.clone(),
+        key: key.clone_key(),
+    };
     let listener = Listener::tls(identity(), &[meta()]).await;
-    served(connector(), &listener, node(&listener)).await.unwrap();
+    served(connector(), &listener, node(&listener))
+        .await
+        .unwrap();
 
     // Another certificate, though the node is called insecure.
     let stranger = self_signed("127.0.0.1", |_| ());
     let seen = CertPin::of(&stranger.cert);
     let other = Listener::tls(stranger, &[meta()]).await;
-    let insecure = DerpNode { insecure_for_tests: true, ..node(&other) };
+    let insecure = DerpNode {
+        insecure_for_tests: true,
+        ..node(&other)
+    };
     let why = refused(connector(), &other, insecure).await.unwrap();
     assert_eq!(pin_error(&why), Some(PinError::AnotherCertificate { seen }));
 
@@ -239,14 +315,30 @@ async fn a_pinned_certificate_must_be_valid_for_the_time_and_the_name() {
         (Listener::tls(identity, &[meta()]).await, cert)
     };
     let (listener, cert) = listen(|_| ()).await;
-    served(connector(), &listener, pinned(&listener, "derp.test", &cert)).await.unwrap();
+    served(
+        connector(),
+        &listener,
+        pinned(&listener, "derp.test", &cert),
+    )
+    .await
+    .unwrap();
     let node = pinned(&listener, "other.test", &cert);
     let why = refused(connector(), &listener, node).await.unwrap();
-    assert!(matches!(why, CertificateError::NotValidForNameContext { .. }), "{why:?}");
+    assert!(
+        matches!(why, CertificateError::NotValidForNameContext { .. }),
+        "{why:?}"
+    );
     // An address is no name that a certificate would have to be for.
-    served(connector(), &listener, pinned(&listener, "127.0.0.1", &cert)).await.unwrap();
+    served(
+        connector(),
+        &listener,
+        pinned(&listener, "127.0.0.1", &cert),
+    )
+    .await
+    .unwrap();
 
-    let (listener, cert) = listen(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1)).await;
+    let (listener, cert) =
+        listen(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1)).await;
     let node = pinned(&listener, "derp.test", &cert);
     let why = refused(connector(), &listener, node).await.unwrap();
     assert_eq!(why, CertificateError::Expired);
@@ -263,7 +355,12 @@ async fn a_pin_that_is_none_is_an_error_and_no_weaker_check() {
     let listener = Listener::tls(authority.sign("derp.test"), &[meta()]).await;
     let upper = CertPin::of(&authority.cert()).to_string().to_uppercase();
     let upper = upper.replace("SHA256-RAW", "sha256-raw");
-    for bad in ["sha256-raw:", "sha256-raw:00", &upper, &format!("sha256-raw:{}", "0".repeat(128))] {
+    for bad in [
+        "sha256-raw:",
+        "sha256-raw:00",
+        &upper,
+        &format!("sha256-raw:{}", "0".repeat(128)),
+    ] {
         let node = DerpNode {
             cert_name: bad.into(),
             insecure_for_tests: true,
@@ -282,10 +379,21 @@ async fn a_pin_that_is_none_is_an_error_and_no_weaker_check() {
 async fn the_nodes_of_a_region_are_tried_in_their_order() {
     let listener = Listener::plain().await;
     let dead = Listener::plain().await;
-    let dead_node = DerpNode { name: "1b".into(), ..dead.node("dead.test") };
+    let dead_node = DerpNode {
+        name: "1b".into(),
+        ..dead.node("dead.test")
+    };
     drop(dead);
-    let stun_only = DerpNode { name: "1z".into(), stun_only: true, ..listener.node("stun.test") };
-    let broken = DerpNode { name: "1c".into(), cert_name: "sha256-raw:".into(), ..dead_node.clone() };
+    let stun_only = DerpNode {
+        name: "1z".into(),
+        stun_only: true,
+        ..listener.node("stun.test")
+    };
+    let broken = DerpNode {
+        name: "1c".into(),
+        cert_name: "sha256-raw:".into(),
+        ..dead_node.clone()
+    };
     let alive = listener.node("127.0.0.1");
     let region = |nodes: &[&DerpNode]| DerpRegion {
         region_id: 900,
@@ -304,7 +412,9 @@ async fn the_nodes_of_a_region_are_tried_in_their_order() {
         let server = async {
             let mut peer = listener.accept_plain().await;
             let head = peer.upgrade().await;
-            let named = head.lines().find_map(|line| line.strip_prefix("Ideal-Node: "));
+            let named = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Ideal-Node: "));
             assert_eq!(named, ideal);
             peer.accept().await;
             peer
@@ -317,15 +427,27 @@ async fn the_nodes_of_a_region_are_tried_in_their_order() {
 
     let failed = async |nodes: &[&DerpNode]| {
         let target = Target::Region(region(nodes));
-        connector.connect(&target, &login()).await.expect_err("nobody to connect to")
+        connector
+            .connect(&target, &login())
+            .await
+            .expect_err("nobody to connect to")
     };
     let err = failed(&[]).await;
     assert_eq!(err.server(), "region 900 (home)");
-    assert!(matches!(err.fault(), Fault::Target(TargetError::NoNodes(_))));
+    assert!(matches!(
+        err.fault(),
+        Fault::Target(TargetError::NoNodes(_))
+    ));
     let err = failed(&[&stun_only]).await;
-    assert!(matches!(err.fault(), Fault::Target(TargetError::OnlyStun(_))));
+    assert!(matches!(
+        err.fault(),
+        Fault::Target(TargetError::OnlyStun(_))
+    ));
     let err = failed(&[&dead_node, &broken]).await;
-    let told = format!("cannot connect to node 1b (dead.test, port {})", dead_node.derp_port);
+    let told = format!(
+        "cannot connect to node 1b (dead.test, port {})",
+        dead_node.derp_port
+    );
     assert_eq!(err.to_string(), told);
     assert!(matches!(err.fault(), Fault::Tcp(_)));
 }
@@ -333,13 +455,20 @@ async fn the_nodes_of_a_region_are_tried_in_their_order() {
 #[tokio::test]
 async fn a_url_leads_to_its_host_or_to_another_in_its_name() {
     let listener = Listener::plain().await;
-    let url: ServerUrl = format!("http://127.0.0.1:{}", listener.port()).parse().unwrap();
+    let url: ServerUrl = format!("http://127.0.0.1:{}", listener.port())
+        .parse()
+        .unwrap();
     let elsewhere = UrlTarget {
-        url: format!("http://derp.test:{}/derp", listener.port()).parse().unwrap(),
+        url: format!("http://derp.test:{}/derp", listener.port())
+            .parse()
+            .unwrap(),
         dial_host: Some("127.0.0.1".parse().unwrap()),
         check: CertCheck::HostName,
     };
-    for (target, host) in [(url.into(), "127.0.0.1"), (Target::Url(elsewhere), "derp.test")] {
+    for (target, host) in [
+        (url.into(), "127.0.0.1"),
+        (Target::Url(elsewhere), "derp.test"),
+    ] {
         let (connector, login) = (connector(), login());
         let server = async {
             let mut peer = listener.accept_plain().await;
@@ -364,35 +493,43 @@ async fn a_websocket_carries_the_same_stream() {
     let server = async {
         let mut peer = listener.accept_tls().await.unwrap();
         let head = peer.open_websocket().await;
-        assert!(head.contains("\r\nSec-WebSocket-Protocol: derp\r\n"), "{head}");
+        assert!(
+            head.contains("\r\nSec-WebSocket-Protocol: derp\r\n"),
+            "{head}"
+        );
         // The relay's own stream of frames, which messages cut wherever they like.
         let (inside, frames) = support::pipe(1 << 20);
         (peer, inside, frames)
     };
-    let (connected, served) = tokio::join!(
-        connector.connect(&target, &login),
-        async {
-            let (mut peer, mut inside, mut frames) = server.await;
-            let pump = async {
-                // A greeting in two messages, and a ping between them.
-                let mut greeting = vec![0; 45];
-                tokio::io::AsyncReadExt::read_exact(&mut inside, &mut greeting).await.unwrap();
-                peer.send_message(0x82, &greeting[..7]).await;
-                peer.send_message(0x89, b"early").await;
-                peer.send_message(0x82, &greeting[7..]).await;
-                let (0x82, login) = peer.recv_message().await else { panic!("a binary message") };
-                inside.write_all(&login).await.unwrap();
+    let (connected, served) = tokio::join!(connector.connect(&target, &login), async {
+        let (mut peer, mut inside, mut frames) = server.await;
+        let pump = async {
+            // A greeting in two messages, and a ping between them.
+            let mut greeting = vec![0; 45];
+            tokio::io::AsyncReadExt::read_exact(&mut inside, &mut greeting)
+                .await
+                .unwrap();
+            peer.send_message(0x82, &greeting[..7]).await;
+            peer.send_message(0x89, b"early").await;
+            peer.send_message(0x82, &greeting[7..]).await;
+            let (0x82, login) = peer.recv_message().await else {
+                panic!("a binary message")
             };
-            let (hello, ()) = tokio::join!(frames.greet(), pump);
-            (peer, hello)
-        }
-    );
+            inside.write_all(&login).await.unwrap();
+        };
+        let (hello, ()) = tokio::join!(frames.greet(), pump);
+        (peer, hello)
+    });
     let (mut client, (mut peer, hello)) = (connected.unwrap(), served);
     assert_eq!(client.info().start, StartKind::WebSocket);
 
     let mut wire = Vec::new();
     hello.answer([9; 24], &ServerInfo::plain(), &mut wire);
-    ServerFrame::RecvPacket { src: ALICE, packet: &[7; 65_536] }.encode(&mut wire);
+    ServerFrame::RecvPacket {
+        src: ALICE,
+        packet: &[7; 65_536],
+    }
+    .encode(&mut wire);
     ServerFrame::KeepAlive.encode(&mut wire);
     let send = async {
         for part in wire.chunks(1000) {
@@ -428,7 +565,11 @@ async fn a_websocket_carries_the_same_stream() {
         sent.extend(part);
     }
     let mut expected = Vec::new();
-    ClientFrame::SendPacket { dst: ALICE, packet: &[8; 40_000] }.encode(&mut expected);
+    ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: &[8; 40_000],
+    }
+    .encode(&mut expected);
     assert_eq!(sent, expected);
 
     let (reader, writer) = client.split();
@@ -445,12 +586,17 @@ async fn a_server_that_declines_is_quoted() {
     let server = async {
         let mut peer = listener.accept_plain().await;
         peer.request().await;
-        peer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\nderp server disabled").await;
+        peer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\nderp server disabled")
+            .await;
         peer
     };
     let (refused, _peer) = tokio::join!(connector.connect(&target, &login), server);
     let err = refused.expect_err("a refusal");
-    let Fault::Upgrade(UpgradeError::Refused { status: 404, reason }) = err.fault() else {
+    let Fault::Upgrade(UpgradeError::Refused {
+        status: 404,
+        reason,
+    }) = err.fault()
+    else {
         panic!("{err:?}");
     };
     assert_eq!(reason, "derp server disabled");
@@ -460,8 +606,11 @@ async fn a_server_that_declines_is_quoted() {
 async fn proxy(listener: &Listener, port: u16) -> String {
     let mut peer = listener.accept_plain().await;
     let head = peer.request().await;
-    peer.write(b"HTTP/1.1 200 Connection established\r\n\r\n").await;
-    let mut to = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    peer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        .await;
+    let mut to = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .unwrap();
     tokio::spawn(async move { drop(copy_bidirectional(&mut peer.io, &mut to).await) });
     head
 }
@@ -474,9 +623,14 @@ async fn a_proxy_is_asked_for_the_name_and_the_port_of_the_node() {
     let address = format!("http://user:pass@127.0.0.1:{}", proxies.port());
     let connector = trusting(&authority).with_proxy(address.parse::<Proxy>().unwrap());
     // The proxy knows the name; its address is nobody's here.
-    let node = DerpNode { ipv4: "192.0.2.1".into(), ..listener.node("derp.test") };
-    let (client, head) =
-        tokio::join!(served(connector, &listener, node), proxy(&proxies, listener.port()));
+    let node = DerpNode {
+        ipv4: "192.0.2.1".into(),
+        ..listener.node("derp.test")
+    };
+    let (client, head) = tokio::join!(
+        served(connector, &listener, node),
+        proxy(&proxies, listener.port())
+    );
     client.unwrap();
     let target = format!("derp.test:{}", listener.port());
     let expected = format!(
@@ -491,9 +645,21 @@ async fn all_of_it_takes_ten_seconds_at_most() {
     let target = Target::Node(listener.node("127.0.0.1"));
     let begin = tokio::time::Instant::now();
     // TCP is there, and nothing else: the kernel accepts, and nobody answers.
-    let err = connector().plain_http(true).connect(&target, &login()).await.expect_err("no answer");
-    let Fault::Timeout { stage: derp_client::Stage::Upgrade, .. } = err.fault() else {
+    let err = connector()
+        .plain_http(true)
+        .connect(&target, &login())
+        .await
+        .expect_err("no answer");
+    let Fault::Timeout {
+        stage: derp_client::Stage::Upgrade,
+        ..
+    } = err.fault()
+    else {
         panic!("{err:?}");
     };
-    assert!(begin.elapsed() <= std::time::Duration::from_millis(10_001), "{:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() <= std::time::Duration::from_millis(10_001),
+        "{:?}",
+        begin.elapsed()
+    );
 }

@@ -53,11 +53,18 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     let key = any::<[u8; 32]>().prop_map(NodePublic::from_bytes);
     let valid = prop_oneof![
         (key.clone(), vec(any::<u8>(), 0..200)).prop_map(|(src, packet)| {
-            encoded(&ServerFrame::RecvPacket { src, packet: &packet })
+            encoded(&ServerFrame::RecvPacket {
+                src,
+                packet: &packet,
+            })
         }),
         key.prop_map(|key| {
             let flags = PeerPresentFlags::MESH_PEER;
-            encoded(&ServerFrame::PeerPresent(PeerPresent { key, addr: None, flags }))
+            encoded(&ServerFrame::PeerPresent(PeerPresent {
+                key,
+                addr: None,
+                flags,
+            }))
         }),
         any::<[u8; 8]>().prop_map(|data| encoded(&ServerFrame::Ping(data))),
         any::<[u8; 8]>().prop_map(|data| encoded(&ServerFrame::Pong(data))),
@@ -125,13 +132,21 @@ async fn a_flood_of_nothing_is_no_sign_that_the_client_was_forgotten() {
     let mut client = client.unwrap();
     client.recv().await.unwrap();
     // A hundred thousand empty frames, unknown and too short, and then something.
-    let nothing = [[0x77, 0, 0, 0, 0], [0x08, 0, 0, 0, 0]].concat().repeat(50_000);
+    let nothing = [[0x77, 0, 0, 0, 0], [0x08, 0, 0, 0, 0]]
+        .concat()
+        .repeat(50_000);
     let flood = async {
         peer.write(&nothing).await;
-        peer.send(ServerFrame::RecvPacket { src: ALICE, packet: b"something" }).await;
+        peer.send(ServerFrame::RecvPacket {
+            src: ALICE,
+            packet: b"something",
+        })
+        .await;
     };
     let begin = Instant::now();
-    let received = timeout(Duration::from_secs(1), async { tokio::join!(client.recv(), flood).0 });
+    let received = timeout(Duration::from_secs(1), async {
+        tokio::join!(client.recv(), flood).0
+    });
     let received = received.await.expect("it does not take long").unwrap();
     assert!(matches!(received, Received::Packet { .. }), "{received:?}");
     assert!(begin.elapsed() < Duration::from_secs(1));

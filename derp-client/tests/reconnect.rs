@@ -29,7 +29,9 @@ fn to_relay(log: &Log) -> (impl Connect + 'static, mpsc::Receiver<Peer<DuplexStr
         async move {
             let (io, peer) = pipe(4096);
             sender.send(peer).await.expect("the test goes on");
-            Ok(Client::handshake_over(io, &login).await.expect("the relay greets"))
+            Ok(Client::handshake_over(io, &login)
+                .await
+                .expect("the relay greets"))
         }
     };
     (connect, relays)
@@ -39,7 +41,12 @@ fn to_relay(log: &Log) -> (impl Connect + 'static, mpsc::Receiver<Peer<DuplexStr
 type Log = Arc<Mutex<Vec<Instant>>>;
 
 fn client(connect: impl Connect + 'static, random: u64) -> Reconnecting {
-    Reconnecting::with_parts(connect, Login::new(client_key()), Policy::CLIENT, move || random)
+    Reconnecting::with_parts(
+        connect,
+        Login::new(client_key()),
+        Policy::CLIENT,
+        move || random,
+    )
 }
 
 /// Runs the client until the relay's part of the story is over.
@@ -89,12 +96,18 @@ async fn waits_begin_anew_after_thirty_healthy_seconds() {
     };
     while_running(&mut client, story).await;
     let attempts = log.lock().unwrap().clone();
-    let waits = attempts.windows(2).zip([0, 0, 0, 29, 0, 31, 0]).map(|(pair, lived)| {
-        let wait = pair[1] - pair[0] - lived * SECOND;
-        (wait.as_secs_f64() * 10.0).round()
-    });
+    let waits = attempts
+        .windows(2)
+        .zip([0, 0, 0, 29, 0, 31, 0])
+        .map(|(pair, lived)| {
+            let wait = pair[1] - pair[0] - lived * SECOND;
+            (wait.as_secs_f64() * 10.0).round()
+        });
     // In tenths of a second.
-    assert_eq!(waits.collect::<Vec<_>>(), [1.0, 2.0, 4.0, 8.0, 16.0, 1.0, 2.0]);
+    assert_eq!(
+        waits.collect::<Vec<_>>(),
+        [1.0, 2.0, 4.0, 8.0, 16.0, 1.0, 2.0]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +115,10 @@ async fn events_tell_the_whole_story() {
     let (connect, mut relays) = to_relay(&Log::default());
     let mut client = client(connect, u64::MAX);
     let writer = client.writer();
-    assert!(matches!(writer.send(ALICE, b"early").await, Err(SendError::NotConnected)));
+    assert!(matches!(
+        writer.send(ALICE, b"early").await,
+        Err(SendError::NotConnected)
+    ));
     let unconnected = writer.local_addr().unwrap_err();
     assert_eq!(unconnected.to_string(), "client not connected");
 
@@ -114,18 +130,31 @@ async fn events_tell_the_whole_story() {
     let (event, mut peer) = tokio::join!(client.next(), relay);
     assert!(matches!(event, Event::Connected(_)), "{event:?}");
     writer.send(ALICE, b"there").await.unwrap();
-    peer.expect(ClientFrame::SendPacket { dst: ALICE, packet: b"there" }).await;
+    peer.expect(ClientFrame::SendPacket {
+        dst: ALICE,
+        packet: b"there",
+    })
+    .await;
     let event = client.next().await;
-    let Event::Received(received) = event else { panic!("{event:?}") };
+    let Event::Received(received) = event else {
+        panic!("{event:?}")
+    };
     assert_eq!(received, Received::ServerInfo(ServerInfo::plain()));
 
     drop(peer);
     let event = client.next().await;
-    let Event::Disconnected { cause: Cause::Recv(RecvError::ServerClosed), retry_in } = event else {
+    let Event::Disconnected {
+        cause: Cause::Recv(RecvError::ServerClosed),
+        retry_in,
+    } = event
+    else {
         panic!("{event:?}");
     };
     assert!(retry_in <= Duration::from_millis(100));
-    assert!(matches!(writer.send(ALICE, b"between").await, Err(SendError::NotConnected)));
+    assert!(matches!(
+        writer.send(ALICE, b"between").await,
+        Err(SendError::NotConnected)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +166,11 @@ async fn a_restarting_relay_is_given_the_time_that_it_asks_for() {
         let mut peer = relays.recv().await.expect("the client connects");
         peer.accept().await;
         let (reconnect_in, try_for) = (7 * SECOND, 9 * SECOND);
-        peer.send(ServerFrame::Restarting { reconnect_in, try_for }).await;
+        peer.send(ServerFrame::Restarting {
+            reconnect_in,
+            try_for,
+        })
+        .await;
         drop(peer);
         relays.recv().await.expect("the client comes back");
     };
@@ -183,7 +216,10 @@ async fn an_attempt_goes_on_when_its_future_is_dropped() {
                 let (io, mut peer) = pipe(4096);
                 sleep(5 * SECOND).await;
                 let (client, _) = tokio::join!(Client::handshake_over(io, &login), peer.accept());
-                tokio::spawn(async move { std::future::pending::<()>().await; drop(peer) });
+                tokio::spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(peer)
+                });
                 Ok(client.expect("a login"))
             })
         }
@@ -195,7 +231,11 @@ async fn an_attempt_goes_on_when_its_future_is_dropped() {
             events.push(event);
         }
     }
-    let [Event::Connected(_), Event::Received(Received::ServerInfo(_))] = events[..] else {
+    let [
+        Event::Connected(_),
+        Event::Received(Received::ServerInfo(_)),
+    ] = events[..]
+    else {
         panic!("{events:?}");
     };
 }
@@ -209,11 +249,17 @@ async fn a_relay_that_cannot_be_reached_is_named() {
     let mut client = Reconnecting::new(Connector::new(), url.into(), Login::new(client_key()));
     for _ in 0..3 {
         let event = client.next().await;
-        let Event::Disconnected { cause: Cause::Connect(err), .. } = event else {
+        let Event::Disconnected {
+            cause: Cause::Connect(err),
+            ..
+        } = event
+        else {
             panic!("{event:?}");
         };
         assert_eq!(err.server(), format!("http://{address}/derp"));
-        let Fault::Tcp(err) = err.fault() else { panic!("{err:?}") };
+        let Fault::Tcp(err) = err.fault() else {
+            panic!("{err:?}")
+        };
         assert_eq!(err.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -33,7 +33,9 @@ fn link() -> (impl Connect + 'static, mpsc::Receiver<Peer<DuplexStream>>) {
         async move {
             let (io, peer) = pipe(4096);
             sender.send(peer).await.expect("the test goes on");
-            Ok(Client::handshake_over(io, &login).await.expect("the relay greets"))
+            Ok(Client::handshake_over(io, &login)
+                .await
+                .expect("the relay greets"))
         }
     };
     (connect, relays)
@@ -41,11 +43,18 @@ fn link() -> (impl Connect + 'static, mpsc::Receiver<Peer<DuplexStream>>) {
 
 fn watch(own: Option<NodePublic>) -> (Watch, mpsc::Receiver<Peer<DuplexStream>>) {
     let (connect, relays) = link();
-    (Watch::with_parts(connect, mesh_login(), own, Policy::MESH, || 0), relays)
+    (
+        Watch::with_parts(connect, mesh_login(), own, Policy::MESH, || 0),
+        relays,
+    )
 }
 
 fn present(key: NodePublic) -> PeerPresent {
-    PeerPresent { key, addr: None, flags: PeerPresentFlags::REGULAR }
+    PeerPresent {
+        key,
+        addr: None,
+        flags: PeerPresentFlags::REGULAR,
+    }
 }
 
 /// The next link, once the other relay has been asked for its clients.
@@ -80,28 +89,48 @@ async fn clients_come_and_go_and_all_go_with_the_link() {
         let own = client_key().public();
         for key in [own, ALICE, ALICE, BOB] {
             peer.send(ServerFrame::PeerPresent(present(key))).await;
-            let Ok(WatchEvent::Present(told)) = watch.next().await else { panic!("not told") };
+            let Ok(WatchEvent::Present(told)) = watch.next().await else {
+                panic!("not told")
+            };
             assert_eq!(told, present(key));
         }
         // One is not connected any more, the other not here, and a third was never known.
         let reasons = [PeerGoneReason::DISCONNECTED, PeerGoneReason::NOT_HERE];
         for (key, reason) in [(ALICE, reasons[0]), (BOB, reasons[1])] {
             peer.send(ServerFrame::PeerGone { key, reason }).await;
-            let Ok(WatchEvent::Gone { key: gone, reason: why }) = watch.next().await else {
+            let Ok(WatchEvent::Gone {
+                key: gone,
+                reason: why,
+            }) = watch.next().await
+            else {
                 panic!("not told");
             };
             assert_eq!((gone, why), (key, reason));
         }
         let nobody = NodePublic::from_bytes([3; 32]);
-        peer.send(ServerFrame::PeerGone { key: nobody, reason: reasons[0] }).await;
+        peer.send(ServerFrame::PeerGone {
+            key: nobody,
+            reason: reasons[0],
+        })
+        .await;
         peer.send(ServerFrame::PeerPresent(present(ALICE))).await;
-        let Ok(WatchEvent::Present(_)) = watch.next().await else { panic!("not told") };
+        let Ok(WatchEvent::Present(_)) = watch.next().await else {
+            panic!("not told")
+        };
 
         drop(peer);
-        let Ok(WatchEvent::Down { cause, peers, retry_in }) = watch.next().await else {
+        let Ok(WatchEvent::Down {
+            cause,
+            peers,
+            retry_in,
+        }) = watch.next().await
+        else {
             panic!("not told");
         };
-        assert!(matches!(cause, Cause::Recv(RecvError::ServerClosed)), "{cause}");
+        assert!(
+            matches!(cause, Cause::Recv(RecvError::ServerClosed)),
+            "{cause}"
+        );
         assert_eq!(peers, HashSet::from([own, ALICE]));
         assert_eq!(retry_in, 5 * SECOND);
         assert!(watch.peers().is_empty());
@@ -113,12 +142,18 @@ async fn a_link_that_is_closed_by_another_task_comes_back() {
     let (mut watch, mut relays) = watch(None);
     for _ in 0..10 {
         let (event, mut peer) = tokio::join!(watch.next(), watched(&mut relays));
-        let Ok(WatchEvent::Up(writer)) = event else { panic!("{event:?}") };
+        let Ok(WatchEvent::Up(writer)) = event else {
+            panic!("{event:?}")
+        };
         peer.send(ServerFrame::PeerPresent(present(ALICE))).await;
-        let Ok(WatchEvent::Present(_)) = watch.next().await else { panic!("not told") };
+        let Ok(WatchEvent::Present(_)) = watch.next().await else {
+            panic!("not told")
+        };
         assert_eq!(watch.peers().len(), 1);
         let (event, ()) = tokio::join!(watch.next(), async { writer.close() });
-        let Ok(WatchEvent::Down { cause, .. }) = event else { panic!("{event:?}") };
+        let Ok(WatchEvent::Down { cause, .. }) = event else {
+            panic!("{event:?}")
+        };
         let Cause::Recv(RecvError::ClosedHere(CloseReason::Asked)) = cause else {
             panic!("{cause}");
         };
@@ -144,9 +179,16 @@ async fn a_link_to_oneself_ends_for_good() {
 async fn packets_are_forwarded_through_the_link() {
     let (mut watch, mut relays) = watch(None);
     let (event, mut peer) = tokio::join!(watch.next(), watched(&mut relays));
-    let Ok(WatchEvent::Up(writer)) = event else { panic!("{event:?}") };
+    let Ok(WatchEvent::Up(writer)) = event else {
+        panic!("{event:?}")
+    };
     writer.forward_packet(ALICE, BOB, b"hop").await.unwrap();
-    peer.expect(ClientFrame::ForwardPacket { src: ALICE, dst: BOB, packet: b"hop" }).await;
+    peer.expect(ClientFrame::ForwardPacket {
+        src: ALICE,
+        dst: BOB,
+        packet: b"hop",
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,14 +225,19 @@ async fn a_link_that_leads_nowhere_is_given_up_after_two_pings() {
     let (event, mut peer) = tokio::join!(watch.next(), watched(&mut relays));
     assert!(matches!(event, Ok(WatchEvent::Up(_))), "{event:?}");
     let begin = Instant::now();
-    let Ok(WatchEvent::Down { cause, .. }) = watch.next().await else { panic!("not told") };
+    let Ok(WatchEvent::Down { cause, .. }) = watch.next().await else {
+        panic!("not told")
+    };
     let Cause::Recv(RecvError::ClosedHere(CloseReason::PingsUnanswered)) = cause else {
         panic!("{cause}");
     };
     assert_eq!(begin.elapsed(), 10 * SECOND);
     for _ in 0..2 {
         let ping = peer.recv().await;
-        assert!(matches!(ping.as_client(), Ok(ClientFrame::Ping(_))), "{ping:?}");
+        assert!(
+            matches!(ping.as_client(), Ok(ClientFrame::Ping(_))),
+            "{ping:?}"
+        );
     }
     peer.expect_end().await;
 }
@@ -207,8 +254,12 @@ async fn a_relay_that_cannot_be_reached_is_tried_every_five_seconds() {
         let Ok(WatchEvent::Down { cause, peers, .. }) = watch.next().await else {
             panic!("nobody is there");
         };
-        let Cause::Connect(err) = cause else { panic!("{cause}") };
-        let Fault::Tcp(err) = err.fault() else { panic!("{err:?}") };
+        let Cause::Connect(err) = cause else {
+            panic!("{cause}")
+        };
+        let Fault::Tcp(err) = err.fault() else {
+            panic!("{err:?}")
+        };
         assert_eq!(err.kind(), io::ErrorKind::ConnectionRefused);
         assert!(peers.is_empty());
         let late = begin.elapsed() - attempt * 5 * SECOND;

@@ -321,4 +321,4 @@ fn server_config(served: Arc<Served>, key_log: Arc<dyn KeyLog>) -> ServerConfig 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

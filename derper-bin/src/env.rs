@@ -20,6 +20,26 @@ const ENABLE_HTTP: &str = "DERP_ENABLE_HTTP";
 /// More words for the command line.
 const EXTRA_ARGS: [&str; 2] = ["DERP_EXTRA_ARGS", "DERPER_EXTRA_ARGS"];
 
+/// Variables of the reference that do nothing here, and what to do instead.
+const UNSUPPORTED: [(&str, &str); 4] = [
+    (
+        "DERP_DEBUG_LOGS",
+        "frames are not logged; --log-level info,derp_server=debug tells of every client",
+    ),
+    (
+        "DERP_PROBER_DEBUG_LOGS",
+        "frames are not logged; --log-level info,derp_server=debug tells of every client",
+    ),
+    (
+        "TS_DEBUG_VERBOSE_DROPS",
+        "the metric derp_packets_dropped counts drops by their reason",
+    ),
+    (
+        "TS_DERP_DISABLE_RTT_STATS",
+        "there are no round-trip statistics to turn off",
+    ),
+];
+
 /// What a look at the environment found.
 #[derive(Debug, Default)]
 pub struct FromEnv {
@@ -49,6 +69,12 @@ pub fn read(vars: &Vars) -> FromEnv {
         read_enable_http(enabled, &mut found);
     }
     found.warnings = vars.keys().filter_map(|name| mistyped(name)).collect();
+    let unsupported = UNSUPPORTED
+        .iter()
+        .filter(|(name, _)| set(vars, name).is_some());
+    found
+        .warnings
+        .extend(unsupported.map(|(name, what)| format!("{name} does nothing here: {what}")));
     found
 }
 
@@ -137,7 +163,11 @@ fn mistyped(name: &str) -> Option<String> {
         names.chain(EXTRA_ARGS).chain([ENABLE_HTTP])
     };
     let has_prefix = name.starts_with("DERP_") || name.starts_with("DERPER_");
-    if !has_prefix || ours().any(|known| known == name) {
+    let is_known = ours().any(|known| known == name)
+        || UNSUPPORTED
+            .iter()
+            .any(|(unsupported, _)| *unsupported == name);
+    if !has_prefix || is_known {
         return None;
     }
     // Without the prefix, which would make any two short names look alike.
@@ -416,6 +446,20 @@ mod tests {
             found.warnings,
             [
                 "the variable DERP_HOSTNMAE is not known and does nothing; did you mean DERP_HOSTNAME?"
+            ]
+        );
+    }
+    #[test]
+    fn what_does_nothing_here_is_said() {
+        let found = read(&vars(&[
+            ("TS_DERP_DISABLE_RTT_STATS", "1"),
+            ("DERP_DEBUG_LOGS", ""),
+        ]));
+        assert_eq!(
+            found.warnings,
+            [
+                "TS_DERP_DISABLE_RTT_STATS does nothing here: there are no round-trip statistics to \
+              turn off"
             ]
         );
     }

@@ -1,7 +1,22 @@
-//! The parts of the program `derper`, so that its tests and `derper doctor` can use them.
+//! The parts of the program `derper`, so that its tests and other programs can use them.
 //!
-//! What an operator gives travels one way: [`args`], [`env`] and [`file`] read text into
-//! [`sources`], by the table in [`settings`]; [`config`] judges it.
+//! What an operator gives travels one way:
+//!
+//! ```text
+//!   words ──── args ─┐
+//!   variables ─ env ─┼─ gather ─► Sources ─ config ─► Config ─ app ─► a relay that runs
+//!   file ───── file ─┘
+//!                └── all by the one table in settings: flags, variables, keys, defaults
+//! ```
+//!
+//! * [`args`], [`mod@env`] and [`mod@file`] read text; [`mod@gather`] brings it together.
+//! * [`config`] judges it, and tells every [`problem`] at once. It reads files and changes none.
+//! * [`app`] binds ports, makes what keys and certificates are missing ([`tls`]), and serves.
+//!
+//! # What is not here
+//!
+//! The relay itself is `derp-server`, STUN is `derp-stun`, who may use the relay is `derp-verify`;
+//! flag syntax, key files and the text of metrics are `derp-ops`.
 
 pub mod app;
 pub mod args;

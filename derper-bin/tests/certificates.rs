@@ -361,14 +361,18 @@ fn only_a_lone_certificate_can_be_pinned() {
 }
 
 fn make(host: &str, dir: &std::path::Path) -> (Host, CertFiles) {
-    let host: Host = host.parse().unwrap();
+    let host: Host = host.parse().expect("as tests make them");
     let files = CertFiles::in_dir(dir, &host);
-    self_signed::create(&files, &host, now(), ONE_YEAR, [0xff; 16]).unwrap();
+    self_signed::create(&files, &host, now(), ONE_YEAR, [0xff; 16]).expect("as tests make them");
     (host, files)
 }
 
 fn mode(path: &PathBuf) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    fs::metadata(path)
+        .expect("as tests make them")
+        .permissions()
+        .mode()
+        & 0o7777
 }
 
 #[test]

@@ -189,7 +189,12 @@ fn a_hangup_reads_files_again_and_keeps_the_old_on_a_mistake() {
         std::fs::write(&file, format!("{common}{text}")).unwrap();
     };
     write("limits.clients = 5\n");
-    let mut relay = Relay::start(home.path(), &format!("--config {}", file.display()));
+    let words = format!(
+        "--config {} -state-dir {}",
+        file.display(),
+        home.path().display()
+    );
+    let mut relay = Relay::start(home.path(), &words);
     write("limits.clients = 6\n");
     relay.signal(Signal::HUP);
     relay.wait_for("limits and times changed");

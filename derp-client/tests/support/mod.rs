@@ -1,6 +1,10 @@
 //! A relay made of `derp-proto`'s server half that does what a test says, and nothing else.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
 
 pub mod tls;
 pub mod websocket;
@@ -40,7 +44,11 @@ pub struct Peer<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub fn new(io: S) -> Self {
-        Self { io, buf: BytesMut::new(), decoder: FrameDecoder::new() }
+        Self {
+            io,
+            buf: BytesMut::new(),
+            decoder: FrameDecoder::new(),
+        }
     }
 
     /// Greets, and reads the client's login.
@@ -61,7 +69,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     async fn login(&mut self, greeted: &Greeted) -> ClientHello {
         loop {
             if let Some((claim, len)) = greeted.read(&self.buf).expect("a login") {
-                let secret = server_key().shared_secret(&claim.key()).expect("a usable key");
+                let secret = server_key()
+                    .shared_secret(&claim.key())
+                    .expect("a usable key");
                 let hello = claim.open(secret).expect("a login that proves its key");
                 drop(self.buf.split_to(len));
                 return hello;
@@ -126,7 +136,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     async fn fill(&mut self) {
-        let read = self.io.read_buf(&mut self.buf).await.expect("the client writes");
+        let read = self
+            .io
+            .read_buf(&mut self.buf)
+            .await
+            .expect("the client writes");
         assert!(read > 0, "the client left");
     }
 }

@@ -40,7 +40,10 @@ impl Authority {
         params.distinguished_name = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let cert = params.self_signed(&key).expect("a certificate").into();
-        Self { issuer: Issuer::new(params, key), cert }
+        Self {
+            issuer: Issuer::new(params, key),
+            cert,
+        }
     }
 
     pub fn roots(&self) -> Arc<RootCertStore> {
@@ -57,8 +60,14 @@ impl Authority {
     pub fn sign(&self, name: &str) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let cert = params.signed_by(&key, &self.issuer).expect("a certificate").into();
-        Identity { cert, key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) }
+        let cert = params
+            .signed_by(&key, &self.issuer)
+            .expect("a certificate")
+            .into();
+        Identity {
+            cert,
+            key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        }
     }
 }
 
@@ -69,7 +78,10 @@ pub fn self_signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> I
     params.distinguished_name = named(name);
     change(&mut params);
     let cert = params.self_signed(&key).expect("a certificate").into();
-    Identity { cert, key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) }
+    Identity {
+        cert,
+        key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+    }
 }
 
 /// The certificate that tells a relay's key.
@@ -95,7 +107,9 @@ pub struct Listener {
 
 impl Listener {
     pub async fn plain() -> Self {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a port");
         Self { tcp, tls: None }
     }
 
@@ -117,7 +131,10 @@ impl Listener {
             .with_no_client_auth()
             .with_single_cert(chain, identity.key)
             .expect("a certificate with its key");
-        Self { tls: Some(TlsAcceptor::from(Arc::new(config))), ..Self::plain().await }
+        Self {
+            tls: Some(TlsAcceptor::from(Arc::new(config))),
+            ..Self::plain().await
+        }
     }
 
     pub fn port(&self) -> u16 {
@@ -159,14 +176,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
                 let head = self.buf.split_to(at + 4);
                 return String::from_utf8(head.to_vec()).expect("an ASCII head");
             }
-            assert!(self.io.read_buf(&mut self.buf).await.expect("a request") > 0, "no request");
+            assert!(
+                self.io.read_buf(&mut self.buf).await.expect("a request") > 0,
+                "no request"
+            );
         }
     }
 
     /// Answers an upgrade to DERP as the Go server does.
     pub async fn upgrade(&mut self) -> String {
         let head = self.request().await;
-        self.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\n\r\n").await;
+        self.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\n\r\n")
+            .await;
         head
     }
 }

@@ -11,8 +11,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// Opens a WebSocket.
     pub async fn open_websocket(&mut self) -> String {
         let head = self.request().await;
-        let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
-        let joined = format!("{}258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key.expect("a key"));
+        let key = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+        let joined = format!(
+            "{}258EAFA5-E914-47DA-95CA-C5AB0DC85B11",
+            key.expect("a key")
+        );
         let accept = BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, joined.as_bytes()).as_ref());
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -42,7 +47,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             if let Some(message) = take_message(&mut self.buf) {
                 return message;
             }
-            let read = self.io.read_buf(&mut self.buf).await.expect("the client writes");
+            let read = self
+                .io
+                .read_buf(&mut self.buf)
+                .await
+                .expect("the client writes");
             assert!(read > 0, "the client left");
         }
     }
@@ -62,6 +71,9 @@ fn take_message(buf: &mut BytesMut) -> Option<(u8, Vec<u8>)> {
     buf.advance(header);
     let mask = buf.split_to(4);
     let payload = buf.split_to(len);
-    let unmasked = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    let unmasked = payload
+        .iter()
+        .zip(mask.iter().cycle())
+        .map(|(byte, mask)| byte ^ mask);
     Some((first, unmasked.collect()))
 }

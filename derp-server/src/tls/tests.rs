@@ -23,7 +23,7 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-fn chain(name: &str) -> CertifiedChain {
+pub(crate) fn chain(name: &str) -> CertifiedChain {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new([name.to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
@@ -35,13 +35,13 @@ fn served(names: SniPolicy, chain: &CertifiedChain) -> ServedCertificate {
     ServedCertificate { names, chain: chain.clone() }
 }
 
-fn for_anybody(chain: &CertifiedChain) -> ServerTls {
+pub(crate) fn for_anybody(chain: &CertifiedChain) -> ServerTls {
     ServerTls::new(SERVER_KEY, vec![served(SniPolicy::Any, chain)], now()).unwrap()
 }
 
 /// Believes everything, as it is the server that is tested.
 #[derive(Debug)]
-struct Gullible(CryptoProvider);
+pub(crate) struct Gullible(pub(crate) CryptoProvider);
 
 impl ServerCertVerifier for Gullible {
     fn verify_server_cert(
@@ -84,7 +84,7 @@ const TLS12: &SupportedProtocolVersion = &rustls::version::TLS12;
 const TLS13: &SupportedProtocolVersion = &rustls::version::TLS13;
 
 /// A client of `versions` that prefers another cipher suite than the server.
-fn client(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+pub(crate) fn client(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.cipher_suites.reverse();
     ClientConfig::builder_with_provider(Arc::new(provider.clone()))
@@ -96,7 +96,7 @@ fn client(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
 }
 
 /// Shakes hands, and returns both ends or what the client hears of the failure.
-fn shake_hands(
+pub(crate) fn shake_hands(
     server: &ServerTls,
     client: &Arc<ClientConfig>,
     name: &str,
@@ -318,7 +318,8 @@ fn no_session_is_resumed() {
             assert_eq!(server.received_resumption_data(), None);
         }
     }
-    assert_eq!(server.config().max_early_data_size, 0);
+    let config = server.config();
+    assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
 }
 
 #[test]

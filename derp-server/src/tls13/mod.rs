@@ -14,6 +14,8 @@
 //! is replaced, and the number starts at zero, long before the number could wrap.
 
 mod capture;
+#[cfg(test)]
+mod differential;
 mod keys;
 mod record;
 

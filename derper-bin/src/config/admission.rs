@@ -38,9 +38,7 @@ impl Admission {
         let go = GoVerify {
             tailscaled: reader.switch(&VERIFY_CLIENTS),
             socket: reader.path(&SOCKET),
-            url: reader
-                .given(&VERIFY_CLIENT_URL)
-                .map(|given| given.text.clone()),
+            url: reader.given(&VERIFY_CLIENT_URL).map(|given| given.text),
             url_fail_open: reader.switch(&VERIFY_CLIENT_URL_FAIL_OPEN),
         };
         if let Some(list) = reader.given(&ALLOWLIST) {

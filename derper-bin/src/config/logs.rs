@@ -3,10 +3,7 @@
 use derp_ops::logging::{self, Format, Logging};
 
 use super::reader::Reader;
-use crate::settings::{DEBUG_LOGS, LOG_FILTER, LOG_FORMAT};
-
-/// What the log needs for every frame to be in it.
-const EVERY_FRAME: &str = "derp_server=trace";
+use crate::settings::{LOG_FILTER, LOG_FORMAT};
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Logging {
     let format = reader.value(&LOG_FORMAT, |text| match text {
@@ -14,16 +11,13 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Logging {
         "json" => Ok(Format::Json),
         _ => Err("write text or json".to_owned()),
     });
-    let mut filter = reader.value(&LOG_FILTER, |text| {
-        logging::check_filter(text).map_err(|_| {
+    let filter = reader.value(&LOG_FILTER, |text| match logging::check_filter(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err(
             "write error, warn, info, debug or trace, or levels by module such as \
-             info,derp_server=debug"
-                .to_owned()
-        })?;
-        Ok(text.to_owned())
+                       info,derp_server=debug"
+                .to_owned(),
+        ),
     });
-    if reader.switch(&DEBUG_LOGS) {
-        filter = format!("{filter},{EVERY_FRAME}");
-    }
     Logging { format, filter }
 }

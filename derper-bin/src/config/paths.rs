@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn state_is_kept_where_the_machine_keeps_it() {
-        let cases: &[(&[(&str, &str)], bool, Option<&str>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], bool, Option<&'a str>);
+        let cases: &[Case<'_>] = &[
             (
                 &[("HOME", "/home/u")],
                 false,
@@ -101,7 +102,8 @@ mod tests {
 
     #[test]
     fn certificates_are_where_the_reference_keeps_them() {
-        let cases: &[(&[(&str, &str)], Option<&str>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: &[Case<'_>] = &[
             (
                 &[("HOME", "/home/u")],
                 Some("/home/u/.cache/tailscale/derper-certs"),

@@ -114,7 +114,7 @@ impl Tls {
                     .path(&CERT_DIR)
                     .or_else(|| reader.surroundings.cert_dir())
                     .unwrap_or_default(),
-                email: reader.given(&ACME_EMAIL).map(|given| given.text.clone()),
+                email: reader.given(&ACME_EMAIL).map(|given| given.text),
                 has_eab: reader.given(&ACME_EAB_KID).is_some()
                     && reader.given(&ACME_EAB_KEY).is_some(),
                 ip_certs: reader.switch(&ACME_IP_CERTS),

@@ -286,9 +286,6 @@ settings! {
         "What is logged: error, warn, info, debug or trace, or levels by module such as \
          info,derp_server=debug.")
         .flag(Group::Logs, "log-level", "LEVEL").env("DERPER_LOG_LEVEL", &[]);
-    DEBUG_LOGS = Setting::new("log.frames", Kind::Switch, "false",
-        "Log every frame of every client: for development.")
-        .env("DERP_DEBUG_LOGS", &[]);
 }
 
 /// The value of another image's variable for `-certmode`. A tool that fetches certificates by

@@ -131,6 +131,36 @@ async fn a_pipelined_upgrade_comes_after_the_response_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_bytes_than_hyper_reads_at_once_are_still_there_behind_an_upgrade() {
+    let frames = "x".repeat(3 * MAX_HEAD_LEN);
+    let (_client, serving) = start(&format!("{PROBE}{UPGRADE}{frames}"), Pages::default());
+    let asked = serving.await.unwrap().expect("an upgrade");
+    assert!(asked.received == frames.as_bytes(), "{} bytes", asked.received.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_waits_a_little_for_a_client_that_still_sends() {
+    let (mut client, serving) = start(HOME, Pages::default());
+    let since = Instant::now();
+    read_all(&mut client).await;
+    for _ in 0..4 {
+        send(&mut client, "more").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!serving.is_finished());
+    }
+    assert!(serving.await.unwrap().is_none());
+    assert_eq!(since.elapsed().as_millis(), LINGER.as_millis());
+
+    // It does not wait where the client is done.
+    let (mut client, serving) = start(HOME, Pages::default());
+    read_all(&mut client).await;
+    let since = Instant::now();
+    drop(client);
+    serving.await.unwrap();
+    assert_eq!(since.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upgrade_behind_a_response_that_is_stuck_is_none() {
     let (client, server) = tokio::io::duplex(16);
     let requests = Bytes::from(format!("{PROBE}{UPGRADE}"));

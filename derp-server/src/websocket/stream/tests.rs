@@ -113,18 +113,40 @@ async fn a_silent_connection_owns_no_buffer() {
     server.flush().await.unwrap();
     assert_eq!(owned_bytes(&server), 0);
 
-    // Half a header may have to wait for its other half for long.
-    let wire = [frame(0x82, &[7; 5000]), vec![0x82]].concat();
-    client.write_all(&wire).await.unwrap();
-    let mut received = 0;
-    let read = tokio::time::timeout(Duration::from_secs(1), async {
-        loop {
-            received += server.read(&mut buf).await.unwrap();
-        }
-    });
-    read.await.unwrap_err();
-    assert_eq!(received, 5000);
-    assert!(owned_bytes(&server) < 64, "{} bytes are kept", owned_bytes(&server));
+    // Half a header may have to wait for its other half for long, whether what came before it
+    // was taken at once or bit by bit.
+    for read_size in [70_000, 100] {
+        let wire = [frame(0x82, &[7; 5000]), vec![0x82]].concat();
+        client.write_all(&wire).await.unwrap();
+        server.read_exact(&mut buf[..1]).await.unwrap();
+        let mut received = 1;
+        let mut read = async || received += server.read(&mut buf[..read_size]).await.unwrap();
+        while by_hand(Box::pin(read())).poll().is_ready() {}
+        assert_eq!(received, 5000);
+        assert!(owned_bytes(&server) < 64, "{} bytes are kept", owned_bytes(&server));
+        client.write_all(&frame(0x82, b"")[1..]).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_makes_the_stream_take_nothing() {
+    let (client, mut server) = pair(100);
+    let message = [7; 1000];
+    let mut taken = 0;
+    let mut write = async || {
+        taken += server.write(&message).await.unwrap();
+        server.flush().await.unwrap();
+    };
+    for _ in 0..100 {
+        assert!(by_hand(Box::pin(write())).poll().is_pending());
+    }
+    assert_eq!(taken, 1000);
+    let mut write = async || taken += server.write(&[7; 1 << 20]).await.unwrap();
+    for _ in 0..100 {
+        assert!(by_hand(Box::pin(write())).poll().is_pending());
+    }
+    assert_eq!(taken, 1000);
+    drop(client);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,49 @@
+//! HTTP by hand: requests as they are, and responses to the byte.
+
+use derp_proto::http::UPGRADE_WEBSOCKET;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The request of a client for a slow start, with `headers` more.
+pub fn derp(headers: &str) -> String {
+    format!(
+        "GET /derp HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n{headers}\r\n"
+    )
+}
+
+/// The request of a client for a WebSocket.
+pub fn websocket() -> String {
+    format!(
+        "GET /derp HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n\
+         Upgrade: {UPGRADE_WEBSOCKET}\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: derp\r\n\r\n"
+    )
+}
+
+/// Reads the head of a response, and not a byte beyond it.
+pub async fn read_head(io: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match io.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(err) => panic!("{err} after {:?}", String::from_utf8_lossy(&head)),
+        }
+    }
+    String::from_utf8(head).expect("an ASCII head")
+}
+
+/// Sends a request that asks for an upgrade, and takes the response, which is a 101.
+pub async fn upgrade(io: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
+    io.write_all(request.as_bytes()).await.expect("the relay reads");
+    io.flush().await.expect("the relay reads");
+    let head = read_head(io).await;
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    head
+}
+
+/// Reads until the connection ends, in order or not.
+pub async fn read_all(io: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut read = Vec::new();
+    // A reset is an end as well, and what came before it counts.
+    let _how_it_ended = io.read_to_end(&mut read).await;
+    read
+}

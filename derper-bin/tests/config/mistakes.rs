@@ -1,0 +1,434 @@
+//! Broken configurations: what an operator hears of them, word for word.
+
+use crate::machine::{GOOD, MESH_KEY, Machine};
+
+#[test]
+fn every_mistake_has_its_own_message() {
+    // Flags after GOOD; variables; the message.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
+        (
+            "-http-port eighty",
+            &[],
+            "-http-port \"eighty\": not a whole number; give a port from 0 to 65535, or -1 for none",
+        ),
+        (
+            "-http-port 65536",
+            &[],
+            "-http-port \"65536\": out of range; give a port from 0 to 65535, or -1 for none",
+        ),
+        (
+            "-stun-port -1",
+            &[],
+            "-stun-port \"-1\": out of range; give a port from 0 to 65535",
+        ),
+        ("-stun=maybe", &[], "-stun \"maybe\": write true or false"),
+        (
+            "",
+            &[("DERP_ENABLE_STUN", "yes")],
+            "DERP_ENABLE_STUN \"yes\": write true or false",
+        ),
+        (
+            "-a 8010",
+            &[],
+            "-a \"8010\": there is no port; write it like :443, 192.0.2.1:443 or \
+             [2001:db8::1]:443",
+        ),
+        (
+            "",
+            &[("DERP_DOMAIN", "https://derp.example.com")],
+            "DERP_DOMAIN \"https://derp.example.com\": only a host name or an IP address is wanted \
+             here, without scheme, port or path",
+        ),
+        (
+            "-hostname derp_!",
+            &[],
+            "-hostname \"derp_!\": not a host name: letters, digits and hyphens are allowed, in \
+             parts of at most 63 characters between dots",
+        ),
+        (
+            "",
+            &[
+                ("DERP_HOSTNAME", "a.example.com"),
+                ("DERP_HOST", "b.example.com"),
+            ],
+            "DERP_HOSTNAME and DERP_HOST mean the same setting and differ (\"a.example.com\" and \
+             \"b.example.com\"); remove one of them",
+        ),
+        (
+            "-tcp-write-timeout 5",
+            &[],
+            "-tcp-write-timeout \"5\": missing unit in duration; write it like 15s, 100ms or 1m30s",
+        ),
+        (
+            "-tcp-user-timeout 1day",
+            &[],
+            "-tcp-user-timeout \"1day\": unknown unit \"day\" in duration; write it like 15s, \
+             100ms or 1m30s",
+        ),
+        (
+            "-tcp-keepalive-time=-1s",
+            &[],
+            "-tcp-keepalive-time \"-1s\": a duration here cannot be negative",
+        ),
+        (
+            "-accept-connection-limit 0",
+            &[],
+            "-accept-connection-limit \"0\": give a number above 0, or +Inf for no limit",
+        ),
+        (
+            "-accept-connection-burst 0",
+            &[],
+            "-accept-connection-burst \"0\": out of range; give a whole number above 0",
+        ),
+        (
+            "-home page.html",
+            &[],
+            "-home \"page.html\": write blank, or a URL that begins with http:// or https://",
+        ),
+        (
+            "-bootstrap-dns-names a.example.com,-",
+            &[],
+            "-bootstrap-dns-names \"a.example.com,-\": \"-\" is not a host name",
+        ),
+        (
+            "-c {}/nodes/x",
+            &[],
+            "-c: cannot read {}/nodes/x: Not a directory (os error 20)",
+        ),
+        ("-c {}", &[], "-c: {} is a directory, not a file"),
+        (
+            "-c {}/empty",
+            &[],
+            "-c: {}/empty is empty; restore it from a backup, or remove it to get a new key",
+        ),
+        (
+            "-c {}/mesh.key",
+            &[],
+            "-c: {}/mesh.key is not a key file (line 1, column 1): it must be JSON like \
+             {\"PrivateKey\":\"privkey:…\"}",
+        ),
+        (
+            "-mesh-psk-file {}/none",
+            &[],
+            "-mesh-psk-file: {}/none does not exist",
+        ),
+        (
+            "-mesh-psk-file {}/derper.key",
+            &[],
+            "-mesh-psk-file: {}/derper.key does not hold a mesh key: exactly 64 hexadecimal \
+             digits; make one with: openssl rand -hex 32: key must be exactly 64 hexadecimal digits",
+        ),
+        (
+            "-rate-config {}/empty",
+            &[],
+            "-rate-config: {}/empty is not a rate file (line 1, column 0); it must be JSON like \
+             {\"PerClientRateLimitBytesPerSec\":1000000,\"PerClientRateBurstBytes\":2000000}",
+        ),
+        (
+            "-rate-config {}/none",
+            &[],
+            "-rate-config: cannot read {}/none: No such file or directory (os error 2)",
+        ),
+        (
+            "",
+            &[("TS_DEBUG_TRUSTED_CIDRS", "10.0.0.0/8,10.0.0.1")],
+            "TS_DEBUG_TRUSTED_CIDRS \"10.0.0.0/8,10.0.0.1\": \"10.0.0.1\" is not a network; write \
+             it like 10.0.0.0/8 or fd00::/8",
+        ),
+        (
+            "",
+            &[("TS_ALLOW_DEBUG_IP", "me")],
+            "TS_ALLOW_DEBUG_IP \"me\": not an IP address",
+        ),
+        (
+            "",
+            &[("TS_DEBUG_KEY_PATH", "{}/empty")],
+            "TS_DEBUG_KEY_PATH: {}/empty is empty",
+        ),
+        (
+            "--log-level inof",
+            &[],
+            "-log-level \"inof\": write error, warn, info, debug or trace, or levels by module \
+             such as info,derp_server=debug",
+        ),
+        (
+            "--log-format xml",
+            &[],
+            "-log-format \"xml\": write text or json",
+        ),
+        (
+            "-certmode manual -certdir {}",
+            &[],
+            "-certmode: {}/derp.tailscale.com.crt does not exist; put the certificate chain (PEM) \
+             there",
+        ),
+        (
+            "-a :443 -certmode acme.sh",
+            &[],
+            "-certmode \"acme.sh\": write letsencrypt, manual or gcp",
+        ),
+        (
+            "-a :443 -certmode self-signed",
+            &[],
+            "-certmode \"self-signed\": this mode needs a configuration file; see --config",
+        ),
+        (
+            "--config {}/none.toml",
+            &[],
+            "-config: {}/none.toml does not exist\n  \
+            tls.mode is not set; write manual, self-signed, acme or off",
+        ),
+        (
+            "--allowlist {}/none",
+            &[],
+            "-allowlist: cannot read {}/none: No such file or directory (os error 2)",
+        ),
+        // What this version does not do.
+        (
+            "-a :443 -hostname derp.example.com",
+            &[],
+            "-certmode: this version cannot get certificates from Let's Encrypt; get one for \
+             derp.example.com with another tool and use manual mode, or use a self-signed one \
+             (derper quickstart)",
+        ),
+        (
+            "-a :443 -hostname derp.example.com",
+            &[("DERP_CERT_MODE", "gcp")],
+            "DERP_CERT_MODE: this version cannot get certificates from Google; get one for \
+             derp.example.com with another tool and use manual mode, or use a self-signed one \
+             (derper quickstart)",
+        ),
+        (
+            "-acme-ip-certs",
+            &[],
+            "-acme-ip-certs: this version cannot order certificates for addresses; use -certmode \
+             manual with an address as -hostname, which makes a self-signed one",
+        ),
+        (
+            "",
+            &[("DERP_VERIFY_CLIENTS", "true")],
+            "DERP_VERIFY_CLIENTS: this version cannot ask tailscaled, and would be an open relay; \
+             list the keys of your nodes with --allowlist (tailscale status --json makes such a \
+             list)",
+        ),
+        (
+            "-verify-client-url http://127.0.0.1:1/verify",
+            &[],
+            "-verify-client-url: this version cannot ask an admission controller, and would be an \
+             open relay; list the keys of your nodes with --allowlist",
+        ),
+        (
+            "-mesh-with derp1a.example.com",
+            &[],
+            "-mesh-with: this version cannot connect to other relays; give each relay a region of \
+             its own",
+        ),
+        (
+            "-mesh-with a/b/c",
+            &[],
+            "-mesh-with \"a/b/c\": \"a/b/c\" is not a relay; write host, or host/where-to-connect",
+        ),
+        (
+            "-secrets-url https://setec.example.com",
+            &[],
+            "-secrets-url: this version cannot fetch secrets; put the mesh key into a file and \
+             name it with -mesh-psk-file",
+        ),
+        (
+            "-ace",
+            &[],
+            "-ace: this version is no CONNECT proxy; remove the flag",
+        ),
+        (
+            "-unpublished-bootstrap-dns-names x.example.com/txt.example.com",
+            &[],
+            "-unpublished-bootstrap-dns-names: this version can only publish names; use \
+             -bootstrap-dns-names",
+        ),
+    ];
+    for (flags, vars, message) in cases {
+        let machine = Machine::new();
+        let flags = format!("{GOOD} {flags}");
+        let told = machine.build(&flags, vars, "").expect_err(message);
+        let expected = match message.split_once("\n  ") {
+            Some(_) => format!("the configuration has 2 mistakes:\n  {message}"),
+            None => (*message).to_owned(),
+        };
+        assert_eq!(told, expected, "{flags} {vars:?}");
+    }
+}
+
+#[test]
+fn mistakes_in_the_file_are_told_with_their_lines() {
+    // A whole file each; the message.
+    let cases: &[(&str, &str)] = &[
+        (
+            "key_file = \"{}/derper.key\"\n",
+            "tls.mode is not set; write manual, self-signed, acme or off",
+        ),
+        (
+            "[tls]\nmode = \"sometimes\"\n",
+            "{}/derper.toml:2: tls.mode = \"sometimes\": write manual, self-signed, acme or off",
+        ),
+        (
+            "[tls]\nmode = \"self-signed\"\n",
+            "hostname is not set; give the name or address that clients reach the relay by",
+        ),
+        (
+            "hostname = \"derp.example.com\"\n[tls]\nmode = \"acme\"\n",
+            "{}/derper.toml:3: tls.mode: this version cannot get certificates from Let's Encrypt; \
+             get one for derp.example.com with another tool and use manual mode, or use a \
+             self-signed one (derper quickstart)",
+        ),
+        (
+            "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.cert = \"/c\"\n",
+            "{}/derper.toml:3: tls.cert = \"/c\": tls.key is not set; the certificate's key is \
+             needed too",
+        ),
+        (
+            "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.key = \"/k\"\n",
+            "{}/derper.toml:3: tls.key = \"/k\": tls.cert is not set; the key's certificate is \
+             needed too",
+        ),
+        (
+            "tls.mode = \"off\"\nkey_file = \"{}/open.key\"\n",
+            "{}/derper.toml:2: key_file: {}/open.key holds a secret and others than its owner may \
+             read it (mode 0644); run: chmod 600 {}/open.key",
+        ),
+        (
+            "tls.mode = \"off\"\n[limits]\nclient_burst_bytes = \"1MiB\"\n",
+            "{}/derper.toml:3: limits.client_burst_bytes = \"1MiB\": it means nothing without \
+             limits.client_bytes_per_second; set that too",
+        ),
+        (
+            "tls.mode = \"off\"\n[limits]\nclient_bytes_per_second = \"1MB\"\n",
+            "{}/derper.toml:3: limits.client_bytes_per_second = \"1MB\": not a number of bytes; \
+             write it like 65536, 64KiB, 512MiB or 1GiB",
+        ),
+        (
+            "tls.mode = \"off\"\n[limits]\nclient_bytes_per_second = 1000\nclient_burst_bytes = 9\n",
+            "{}/derper.toml:4: limits.client_burst_bytes = \"9\": too small; give at least 65568",
+        ),
+        (
+            "tls.mode = \"off\"\n[limits]\npending_logins = 0\n",
+            "{}/derper.toml:3: limits.pending_logins = \"0\": out of range; give a whole number \
+             above 0",
+        ),
+        (
+            "tls.mode = \"off\"\n[timeouts]\nlogin = \"0s\"\n",
+            "{}/derper.toml:3: timeouts.login = \"0s\": with no time at all nobody could connect; \
+             give more than 0s",
+        ),
+        (
+            "tls.mode = \"off\"\n[timeouts]\nkeep_alive = \"2m\"\n",
+            "{}/derper.toml:3: timeouts.keep_alive = \"2m\": with timeouts.keep_alive_jitter this \
+             must stay below 2m0s, after which clients give up",
+        ),
+        (
+            "tls.mode = \"off\"\n[http]\nunknown_paths = \"500\"\n",
+            "{}/derper.toml:3: http.unknown_paths = \"500\": write home or 404",
+        ),
+        (
+            "tls.mode = \"off\"\n[listen]\nadress = \":1\"\n",
+            "{}/derper.toml:3: listen.adress is not a key of this file; did you mean \
+             listen.address?",
+        ),
+        (
+            "tls.mode = \"off\"\n[listen]\nhttp_port = \"80\"\n",
+            "{}/derper.toml:3: listen.http_port: a whole number is wanted here",
+        ),
+    ];
+    for (file, message) in cases {
+        let machine = Machine::new();
+        let told = machine.build("", &[], file).expect_err(message);
+        assert_eq!(told, *message, "{file}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_from_everywhere() {
+    let machine = Machine::new();
+    let told = machine.build(
+        "-stun=no -verify-clients",
+        &[
+            ("DERP_HTTP_PORT", "x"),
+            ("DERP_DOMAIN", "a"),
+            ("DERP_HOST", "b"),
+        ],
+        "hostnam = \"c\"\n[tls]\nmode = \"off\"\n[tcp]\nkeepalive = \"soon\"\n",
+    );
+    assert_eq!(
+        told.unwrap_err(),
+        "the configuration has 6 mistakes:\n  \
+         DERP_DOMAIN and DERP_HOST mean the same setting and differ (\"a\" and \"b\"); remove one \
+         of them\n  \
+         {}/derper.toml:1: hostnam is not a key of this file; did you mean hostname?\n  \
+         DERP_HTTP_PORT \"x\": not a whole number; give a port from 0 to 65535, or -1 for none\n  \
+         -stun \"no\": write true or false\n  \
+         {}/derper.toml:5: tcp.keepalive = \"soon\": not a duration; write it like 15s, 100ms or \
+         1m30s\n  \
+         -verify-clients: this version cannot ask tailscaled, and would be an open relay; list \
+         the keys of your nodes with --allowlist (tailscale status --json makes such a list)"
+    );
+}
+
+#[test]
+fn verification_flags_of_the_reference_do_not_mix_with_ours() {
+    let machine = Machine::new();
+    let told = machine
+        .build(
+            "-verify-clients",
+            &[],
+            "tls.mode = \"off\"\n[verify]\nallowlist = \"{}/nodes\"\n",
+        )
+        .unwrap_err();
+    assert!(
+        told.contains(
+            "\n  -verify-clients and {}/derper.toml:3: verify.allowlist cannot be combined: the \
+             first follows the reference's rules and the second ours; remove one of them\n"
+        ),
+        "{told}"
+    );
+    let told = machine
+        .build(
+            &format!("{GOOD} --allowlist {{}}/nodes -verify-client-url http://x"),
+            &[],
+            "",
+        )
+        .unwrap_err();
+    assert!(
+        told.contains("\n  -verify-client-url and -allowlist cannot be combined: "),
+        "{told}"
+    );
+}
+
+#[test]
+fn one_limit_for_clients_is_enough() {
+    let machine = Machine::new();
+    machine.write("rate.json", 0o644, "{}");
+    let file = "tls.mode = \"off\"\nlimits.client_bytes_per_second = 1000\n";
+    assert_eq!(
+        machine
+            .build("-rate-config {}/rate.json", &[], file)
+            .unwrap_err(),
+        "-rate-config and {}/derper.toml:2: limits.client_bytes_per_second both limit what a \
+         client may send; remove one of them"
+    );
+}
+
+#[test]
+fn secrets_are_not_repeated_in_messages() {
+    let machine = Machine::new();
+    let secret = "6d529e9d4ef632d2";
+    let told = machine
+        .build("-dev", &[("TAILSCALE_DERPER_MESH_KEY", secret)], "")
+        .unwrap_err();
+    assert_eq!(
+        told,
+        "TAILSCALE_DERPER_MESH_KEY: a mesh key is exactly 64 hexadecimal digits"
+    );
+    let config = machine.good("-dev", &[("TAILSCALE_DERPER_MESH_KEY", MESH_KEY)], "");
+    assert!(config.mesh.key.is_some());
+    assert!(!format!("{config:?}").contains(secret));
+}
