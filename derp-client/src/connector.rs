@@ -1,33 +1,27 @@
 //! From a [`Target`] to a [`Client`]: dial, proxy, TLS, upgrade, login, each within the time that
 //! is left.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derp_proto::{DerpNode, DerpRegion, NodePublic, ServerIdentity};
-use rustls::client::WebPkiServerVerifier;
-use tokio::io::AsyncWriteExt;
+use bytes::BytesMut;
+use derp_proto::{DerpNode, DerpRegion, ServerIdentity};
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 
+use crate::budget::Budget;
 use crate::client::{Client, ConnectionInfo, Start, StartKind};
 use crate::dial::dial;
+use crate::endpoint::{Addresses, Endpoint};
 use crate::error::{ConnectError, Fault, Stage};
 use crate::link::BoxStream;
 use crate::login::Login;
-use crate::metacert;
 use crate::proxy::{Proxy, ProxyEnvironment};
 use crate::random;
-use crate::response::HeadError;
-use crate::target::{
-    Addresses, Endpoint, Host, Target, TargetError, UrlTarget, node_name, region_name,
-};
-use crate::tls::{self, CertCheck, Roots};
-use crate::upgrade::{self, UpgradeError, Wanted};
+use crate::target::{Target, TargetError, UrlTarget, node_name, region_name};
+use crate::tls::{CertCheck, Roots};
+use crate::trust::{Secured, Trust};
+use crate::upgrade::{self, Wanted};
 use crate::websocket::Challenge;
 
 /// For everything from DNS to the first frame that is sent (`derp/derphttp/derphttp_client.go`).
@@ -38,9 +32,7 @@ const NODE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How connections are made. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Connector {
-    roots: Roots,
-    /// Made of `roots` when it is first needed.
-    chains: Arc<OnceCell<Arc<WebPkiServerVerifier>>>,
+    trust: Trust,
     proxy: ProxyChoice,
     transport: Transport,
     prefer_ipv6: bool,
@@ -79,8 +71,7 @@ impl Connector {
     #[must_use]
     pub fn with_roots(self, roots: Roots) -> Self {
         Self {
-            roots,
-            chains: Arc::default(),
+            trust: Trust::new(roots),
             ..self
         }
     }
@@ -239,11 +230,12 @@ impl Connector {
         let tcp = dial(&addresses, proxy.port(), self.prefer_ipv6);
         let mut dialed = Dialed::from(budget.spend(Stage::Proxy, tcp).await?);
         if proxy.is_tls() {
-            let check = CertCheck::HostName;
-            dialed.stream = self
-                .tls(proxy.host(), check, dialed.stream, budget)
-                .await?
-                .stream;
+            let (host, check) = (proxy.host(), CertCheck::HostName);
+            let secured = self
+                .trust
+                .secure(host, check, dialed.stream, budget)
+                .await?;
+            dialed.stream = secured.stream;
         }
         // The proxy looks the name up; the addresses in the map are not for it.
         let target = endpoint.host.with_port(endpoint.port);
@@ -266,25 +258,29 @@ impl Connector {
             local_addr,
             peer_addr,
         } = dialed;
-        let (mut stream, tls) = match &endpoint.tls {
-            None => (stream, None),
+        let (mut stream, tls_version, known) = match &endpoint.tls {
+            None => (stream, None, None),
             Some(check) => {
-                let tls = self
-                    .tls(&endpoint.host, check.clone(), stream, budget)
-                    .await?;
-                (tls.stream, Some((tls.version, tls.server_key)))
+                let secured = self
+                    .trust
+                    .secure(&endpoint.host, check.clone(), stream, budget);
+                let Secured {
+                    stream,
+                    version,
+                    server_key,
+                } = secured.await?;
+                (stream, version, server_key)
             }
         };
-        let (tls_version, server_key) = tls.unzip();
-        let (start, kind) = match (self.transport, server_key.flatten()) {
+        let (kind, start) = match (self.transport, known) {
             (Transport::Upgrade, Some(key)) => {
                 let request = upgrade::request(&endpoint, Wanted::FastStart);
                 (
+                    StartKind::Fast,
                     Start::Known {
                         server: ServerIdentity::known(key),
                         request,
                     },
-                    StartKind::Fast,
                 )
             }
             (Transport::WebSocket, _) => {
@@ -292,21 +288,21 @@ impl Connector {
                 let wanted = Wanted::WebSocket(&challenge);
                 let read = upgrade(&mut stream, &endpoint, wanted, budget).await?;
                 (
+                    StartKind::WebSocket,
                     Start::Greeting {
                         read,
                         is_websocket: true,
                     },
-                    StartKind::WebSocket,
                 )
             }
             (Transport::Upgrade | Transport::SlowStart, _) => {
                 let read = upgrade(&mut stream, &endpoint, Wanted::SlowStart, budget).await?;
                 (
+                    StartKind::Slow,
                     Start::Greeting {
                         read,
                         is_websocket: false,
                     },
-                    StartKind::Slow,
                 )
             }
         };
@@ -317,88 +313,28 @@ impl Connector {
             local_addr,
             peer_addr,
             start: kind,
-            tls_version: tls_version.flatten(),
+            tls_version,
         };
         let client = Client::log_in(stream, start, login, about);
         budget
             .spend(Stage::Login, async { client.await.map_err(Fault::Login) })
             .await
     }
-
-    /// Speaks TLS on a stream to `host`.
-    async fn tls(
-        &self,
-        host: &Host,
-        check: CertCheck,
-        stream: BoxStream,
-        budget: &Budget,
-    ) -> Result<Tls, Fault> {
-        let chains = match check.needs_roots() {
-            true => Some(self.chains().await?),
-            false => None,
-        };
-        let connector = TlsConnector::from(Arc::new(tls::client_config(check, chains)));
-        let handshake = connector.connect(host.server_name().clone(), stream);
-        let stream = budget
-            .spend(Stage::Tls, async { handshake.await.map_err(tls_fault) })
-            .await?;
-        let (_, session) = stream.get_ref();
-        let version = session.protocol_version();
-        let server_key = match version {
-            // Before 1.3 anybody on the way could have put a certificate there.
-            Some(rustls::ProtocolVersion::TLSv1_3) => {
-                session.peer_certificates().and_then(metacert::server_key)
-            }
-            _ => None,
-        };
-        Ok(Tls {
-            stream: Box::new(stream),
-            version,
-            server_key,
-        })
-    }
-
-    async fn chains(&self) -> Result<Arc<WebPkiServerVerifier>, Fault> {
-        let made = self.chains.get_or_try_init(|| async {
-            let roots = self.roots.clone();
-            // Files are read, and some systems have many.
-            let loading = tokio::task::spawn_blocking(move || roots.load());
-            tls::chain_verifier(loading.await.map_err(std::io::Error::other)??)
-        });
-        made.await.map(Arc::clone).map_err(Fault::Roots)
-    }
 }
 
-/// Asks for the upgrade and reads the response; returns what was read beyond it.
+/// Runs the upgrade within what is left.
 async fn upgrade(
     stream: &mut BoxStream,
     endpoint: &Endpoint,
     wanted: Wanted<'_>,
     budget: &Budget,
-) -> Result<bytes::BytesMut, Fault> {
-    let exchange = async {
-        let broken = |err| Fault::Upgrade(UpgradeError::Head(HeadError::Io(err)));
-        stream
-            .write_all(&upgrade::request(endpoint, wanted))
-            .await
-            .map_err(broken)?;
-        stream.flush().await.map_err(broken)?;
-        upgrade::response(stream, wanted)
-            .await
-            .map_err(Fault::Upgrade)
-    };
-    budget.spend(Stage::Upgrade, exchange).await
-}
-
-/// Tells a certificate that is refused from everything else that can go wrong.
-fn tls_fault(err: std::io::Error) -> Fault {
-    match err
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
-        Some(refused @ rustls::Error::InvalidCertificate(_)) => Fault::Certificate(refused.clone()),
-        _ => Fault::Tls(err),
-    }
+) -> Result<BytesMut, Fault> {
+    let upgrade = upgrade::upgrade(stream, endpoint, wanted);
+    budget
+        .spend(Stage::Upgrade, async {
+            upgrade.await.map_err(Fault::Upgrade)
+        })
+        .await
 }
 
 /// A stream to a server or through a proxy, before TLS.
@@ -415,50 +351,6 @@ impl From<TcpStream> for Dialed {
             stream: Box::new(tcp),
             local_addr,
             peer_addr,
-        }
-    }
-}
-
-/// A stream with TLS on it.
-struct Tls {
-    stream: BoxStream,
-    version: Option<rustls::ProtocolVersion>,
-    /// The DERP key that the certificates name.
-    server_key: Option<NodePublic>,
-}
-
-/// The time that is left for a connection.
-struct Budget {
-    until: Instant,
-}
-
-impl Budget {
-    fn begin(total: Duration) -> Self {
-        Self {
-            until: Instant::now() + total,
-        }
-    }
-
-    /// Runs a step within what is left.
-    async fn spend<T>(
-        &self,
-        stage: Stage,
-        step: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
-        self.spend_at_most(Duration::MAX, stage, step).await
-    }
-
-    /// Runs a step within `most` or what is left.
-    async fn spend_at_most<T>(
-        &self,
-        most: Duration,
-        stage: Stage,
-        step: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
-        let within = most.min(self.until.saturating_duration_since(Instant::now()));
-        match timeout(within, step).await {
-            Ok(done) => done,
-            Err(_) => Err(Fault::Timeout { stage, within }),
         }
     }
 }

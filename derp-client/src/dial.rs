@@ -15,8 +15,9 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::endpoint::{Addresses, Family};
 use crate::error::Fault;
-use crate::target::{Addresses, Family, Host};
+use crate::url::Host;
 
 /// How long IPv4 is held back where IPv6 is preferred (`derp/derphttp/derphttp_client.go`).
 const IPV6_HEAD_START: Duration = Duration::from_millis(200);

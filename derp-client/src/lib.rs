@@ -47,9 +47,11 @@
 //! nothing runs in the background: connections live while their futures are polled.
 
 mod backoff;
+mod budget;
 mod client;
 mod connector;
 mod dial;
+mod endpoint;
 mod error;
 mod inbound;
 mod link;
@@ -67,7 +69,9 @@ mod response;
 mod session;
 mod target;
 mod tls;
+mod trust;
 mod upgrade;
+mod url;
 mod watch;
 mod websocket;
 mod writer;
@@ -84,9 +88,10 @@ pub use reader::ClientReader;
 pub use received::Received;
 pub use reconnect::{Cause, Connect, Connecting, Event, Reconnecting, ReconnectingWriter};
 pub use response::HeadError;
-pub use target::{Host, ServerUrl, Target, TargetError, UrlTarget};
+pub use target::{Target, TargetError, UrlTarget};
 pub use tls::{CertCheck, CertPin, PinError, Roots};
 pub use upgrade::UpgradeError;
+pub use url::{Host, ServerUrl};
 pub use watch::{SelfConnect, Watch, WatchEvent};
 pub use websocket::{Reason, WebSocketError};
 pub use writer::ClientWriter;

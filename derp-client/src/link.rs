@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use derp_proto::{PingData, ServerInfo};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -104,9 +105,7 @@ impl Link {
 
     async fn write_in_turn(&self, encode: impl FnOnce(&mut Outbound)) -> Result<(), SendError> {
         let mut writing = self.writing.lock().await;
-        if !writing.out.is_empty() {
-            writing.drain().await?;
-        }
+        writing.out = Outbound::new(false);
         let due = std::mem::take(&mut *self.pongs());
         writing.out.pongs(due);
         encode(&mut writing.out);
@@ -119,13 +118,8 @@ impl Link {
     }
 
     /// The same for the WebSocket under the connection.
-    pub(crate) fn owe_websocket_pong(&self, payload: bytes::Bytes) {
+    pub(crate) fn owe_websocket_pong(&self, payload: Bytes) {
         self.pongs().websocket = Some(payload);
-    }
-
-    /// Whether a pong is due that no write has taken along yet.
-    pub(crate) fn owes_pong(&self) -> bool {
-        !self.pongs().is_empty()
     }
 
     fn pongs(&self) -> MutexGuard<'_, Pongs> {

@@ -1,6 +1,6 @@
 //! Frames that are to be written, as bytes: in WebSocket messages or directly. Pure.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use derp_proto::{ClientFrame, PingData};
 
 use crate::websocket;
@@ -84,11 +84,5 @@ impl Outbound {
 #[derive(Debug, Default)]
 pub(crate) struct Pongs {
     pub(crate) derp: Option<PingData>,
-    pub(crate) websocket: Option<bytes::Bytes>,
-}
-
-impl Pongs {
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.derp.is_none() && self.websocket.is_none()
-    }
+    pub(crate) websocket: Option<Bytes>,
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::response::{Head, HeadError};
-use crate::target::{Host, split_port};
+use crate::url::{Host, split_port};
 
 mod environment;
 

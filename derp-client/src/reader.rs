@@ -28,8 +28,8 @@ pub struct ClientReader {
     session: Session,
     link: Arc<Link>,
     closed: CloseWatch,
-    /// A pong was taken over by a write that may not have finished.
-    pong_unfinished: bool,
+    /// A pong is owed, or was taken along by a write that may have been dropped since.
+    pong_due: bool,
     /// When the server has been silent for too long.
     deadline: Instant,
     /// A complete frame came since `deadline` was set.
@@ -49,7 +49,7 @@ impl ClientReader {
             session,
             closed: link.watch_close(),
             link,
-            pong_unfinished: false,
+            pong_due: false,
             deadline: Instant::now() + ADMISSION_TIMEOUT,
             heard: false,
         }
@@ -90,10 +90,16 @@ impl ClientReader {
                             }
                             return Ok(received);
                         }
-                        Step::Pong(data) => self.link.owe_pong(data),
+                        Step::Pong(data) => {
+                            self.link.owe_pong(data);
+                            self.pong_due = true;
+                        }
                         Step::Skip => {}
                     },
-                    Incoming::WebSocketPing(payload) => self.link.owe_websocket_pong(payload),
+                    Incoming::WebSocketPing(payload) => {
+                        self.link.owe_websocket_pong(payload);
+                        self.pong_due = true;
+                    }
                     Incoming::Closed => return Err(RecvError::ServerClosed),
                 }
             }
@@ -107,7 +113,6 @@ impl ClientReader {
         if std::mem::take(&mut self.heard) && self.session.is_admitted() {
             self.deadline = Instant::now() + READ_TIMEOUT;
         }
-        self.pong_unfinished |= self.link.owes_pong();
         let Some(io) = &mut self.io else {
             return Err(RecvError::ClosedHere(self.closed.wait().await));
         };
@@ -118,8 +123,8 @@ impl ClientReader {
             biased;
             reason = self.closed.wait() => Err(RecvError::ClosedHere(reason)),
             // A failed write closes the connection, which ends the next round.
-            _ = self.link.write(WRITE_TIMEOUT, |_| ()), if self.pong_unfinished => {
-                self.pong_unfinished = false;
+            _ = self.link.write(WRITE_TIMEOUT, |_| ()), if self.pong_due => {
+                self.pong_due = false;
                 Ok(())
             }
             read = io.read_buf(self.inbound.buffer()) => match read? {

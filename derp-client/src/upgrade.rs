@@ -8,11 +8,12 @@ use derp_proto::http::{
     FAST_START_HEADER, IDEAL_NODE_HEADER, UPGRADE_DERP, UPGRADE_WEBSOCKET, WEBSOCKET_PROTOCOL,
 };
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::endpoint::Endpoint;
 use crate::response::{Head, HeadError};
-use crate::target::{Endpoint, printable};
+use crate::target::printable;
 use crate::websocket::Challenge;
 
 /// What the request asks for.
@@ -24,6 +25,20 @@ pub(crate) enum Wanted<'a> {
     FastStart,
     /// A WebSocket that DERP is spoken in.
     WebSocket(&'a Challenge),
+}
+
+/// Asks for a slow start or a WebSocket and reads the response; returns what was read beyond it.
+pub(crate) async fn upgrade(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    endpoint: &Endpoint,
+    wanted: Wanted<'_>,
+) -> Result<BytesMut, UpgradeError> {
+    stream
+        .write_all(&request(endpoint, wanted))
+        .await
+        .map_err(HeadError::Io)?;
+    stream.flush().await.map_err(HeadError::Io)?;
+    response(stream, wanted).await
 }
 
 /// The head of the request, with the blank line at its end.
@@ -65,9 +80,7 @@ const REASON_WITHIN: Duration = Duration::from_millis(500);
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// Reads the response to a request for a slow start or a WebSocket, and returns the bytes that
-/// came after it.
-pub(crate) async fn response(
+async fn response(
     io: &mut (impl AsyncRead + Unpin),
     wanted: Wanted<'_>,
 ) -> Result<BytesMut, UpgradeError> {

@@ -37,8 +37,9 @@ pub struct Watch {
     link: Reconnecting,
     /// The key of this relay, where the link must not lead back to it.
     own: Option<NodePublic>,
-    /// The clients that the other relay has. [`MOST_PEERS`] entries at most.
+    /// The clients that the other relay has; [`Self::most_peers`] at most.
     peers: HashSet<NodePublic>,
+    most_peers: usize,
     /// Clients that were one too many.
     ignored: u64,
     /// Pings the other relay while there is a link; ends when it doesn't answer.
@@ -110,6 +111,7 @@ impl Watch {
             link: Reconnecting::with_parts(connect, login, policy, random),
             own,
             peers: HashSet::new(),
+            most_peers: MOST_PEERS,
             ignored: 0,
             unanswered: None,
             is_self: false,
@@ -187,10 +189,10 @@ impl Watch {
                 None
             }
             Received::PeerPresent(present) => {
-                if self.peers.len() >= MOST_PEERS && !self.peers.contains(&present.key) {
+                if self.peers.len() >= self.most_peers && !self.peers.contains(&present.key) {
                     if self.ignored == 0 {
                         tracing::warn!(
-                            limit = MOST_PEERS,
+                            limit = self.most_peers,
                             "a relay has more clients than are followed"
                         );
                     }
@@ -234,5 +236,51 @@ async fn unanswered(writer: ClientWriter) {
             // The link has ended, and whoever reads from it knows better why.
             Err(_) => return std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use derp_proto::{NodePrivate, PeerPresentFlags};
+
+    use super::*;
+
+    fn told(watch: &mut Watch, byte: u8) -> bool {
+        let key = NodePublic::from_bytes([byte; 32]);
+        let flags = PeerPresentFlags::REGULAR;
+        let present = PeerPresent {
+            key,
+            addr: None,
+            flags,
+        };
+        watch.on_received(Received::PeerPresent(present)).is_some()
+    }
+
+    #[tokio::test]
+    async fn a_relay_cannot_make_us_remember_any_number_of_clients() {
+        let target = Target::Url(crate::UrlTarget {
+            url: "http://relay.test".parse().unwrap(),
+            dial_host: None,
+            check: crate::CertCheck::HostName,
+        });
+        let login = Login::new(NodePrivate::from_random([1; 32]));
+        let watch = Watch::new(Connector::new(), target, login, None);
+        let mut watch = Watch {
+            most_peers: 2,
+            ..watch
+        };
+        // Those that are known are told of again; others only when there is room.
+        let story = [1, 2, 3, 2, 4].map(|byte| told(&mut watch, byte));
+        assert_eq!(story, [true, true, false, true, false]);
+        assert_eq!((watch.peers().len(), watch.ignored()), (2, 2));
+
+        let key = NodePublic::from_bytes([1; 32]);
+        let reason = PeerGoneReason::DISCONNECTED;
+        assert!(
+            watch
+                .on_received(Received::PeerGone { key, reason })
+                .is_some()
+        );
+        assert!(told(&mut watch, 3));
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn mesh_login() -> Login {
-    let mesh_key = MeshKey::from_secret_text(&"0123456789abcdef".repeat(4)).unwrap();
+    let mesh_key = MeshKey::from_secret_text(&"0123456789abcdef".repeat(4)).expect("64 digits");
     Login::mesh(client_key(), mesh_key)
 }
 

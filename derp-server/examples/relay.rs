@@ -21,10 +21,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
     let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let chain = CertifiedChain::from_der(vec![made.cert.der().clone()], key.into())?;
-    let certificate = ServedCertificate { names: SniPolicy::Any, chain };
+    let certificate = ServedCertificate {
+        names: SniPolicy::Any,
+        chain,
+    };
     #[expect(clippy::disallowed_methods, reason = "a program reads the clock")]
     let tls = ServerTls::new(server.public_key(), vec![certificate], SystemTime::now())?;
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
-    server.serve(listener, ListenOptions::tls("https", Arc::new(tls))).await;
+    server
+        .serve(listener, ListenOptions::tls("https", Arc::new(tls)))
+        .await;
     Ok(())
 }

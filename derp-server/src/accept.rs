@@ -45,7 +45,11 @@ impl Logins {
     fn begin(&self, max: usize) -> Option<Pending<'_>> {
         let pending = Pending(self);
         // The guard takes it back in any case.
-        if self.0.fetch_add(1, Ordering::Relaxed) < max { Some(pending) } else { None }
+        if self.0.fetch_add(1, Ordering::Relaxed) < max {
+            Some(pending)
+        } else {
+            None
+        }
     }
 }
 
@@ -86,7 +90,11 @@ impl Front {
     }
 
     /// Serves any stream that carries an HTTP request first.
-    pub(crate) async fn accept_stream<S>(&self, stream: S, conn: ConnMeta) -> Result<(), AcceptError>
+    pub(crate) async fn accept_stream<S>(
+        &self,
+        stream: S,
+        conn: ConnMeta,
+    ) -> Result<(), AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -111,7 +119,10 @@ impl Front {
             let mut received = Vec::new();
             let login = log_in(&mut stream, &[], &mut received, &conn, &self.hub).await?;
             let admitted = self.for_task(login, &conn, received, is_not_ideal);
-            Ok(Outcome::Serve(Box::new(stream) as BoxedIo, Box::new(admitted)))
+            Ok(Outcome::Serve(
+                Box::new(stream) as BoxedIo,
+                Box::new(admitted),
+            ))
         };
         let outcome = Box::pin(outcome).await;
         self.finish(outcome, conn).await
@@ -127,9 +138,7 @@ impl Front {
             Ok(Outcome::Serve(stream, admitted)) => {
                 Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
             }
-            Ok(Outcome::Pages(stream, received)) => {
-                self.serve_pages(stream, received, conn).await
-            }
+            Ok(Outcome::Pages(stream, received)) => self.serve_pages(stream, received, conn).await,
             Err(error) => {
                 self.count(&error);
                 Err(error)
@@ -145,7 +154,14 @@ impl Front {
     ) -> Result<(), AcceptError> {
         let pages = Arc::clone(&self.pages);
         let asked = http::serve_pages(stream, received.into(), pages, conn.clone()).await;
-        let Some(http::Asked { stream, received, upgrade }) = asked else { return Ok(()) };
+        let Some(http::Asked {
+            stream,
+            received,
+            upgrade,
+        }) = asked
+        else {
+            return Ok(());
+        };
         // A proxy that keeps its connections may use one of them for a client after all.
         let outcome = async {
             let _pending = self.begin_login()?;
@@ -208,7 +224,9 @@ impl Front {
         let _pending = self.begin_login()?;
         let tunables = self.hub.tunables();
         let login = async {
-            let Some(config) = tls else { return self.log_in_plain(socket, conn).await };
+            let Some(config) = tls else {
+                return self.log_in_plain(socket, conn).await;
+            };
             let aligned = RecordAligned::new(socket);
             let handshake = TlsAcceptor::from(config).accept(aligned);
             let handshake = async {
@@ -246,10 +264,20 @@ impl Front {
         let login = log_in(&mut socket, &head, &mut received, conn, &self.hub).await?;
         self.bound_unsent(&socket, &login);
         let wire = Wire::Socket(socket.into_fd()?);
-        let owner = Owner::Worker { wire, inbox: Arc::clone(&worker) };
+        let owner = Owner::Worker {
+            wire,
+            inbox: Arc::clone(&worker),
+        };
         let rest = Rest::new(&received, &[]);
-        let admitted =
-            self.admitted(login, conn, is_not_ideal, owner, Sink::Direct(Seal::Plain), None, rest);
+        let admitted = self.admitted(
+            login,
+            conn,
+            is_not_ideal,
+            owner,
+            Sink::Direct(Seal::Plain),
+            None,
+            rest,
+        );
         hand_over(&worker, admitted);
         Ok(Outcome::HandedOver)
     }
@@ -265,8 +293,16 @@ impl Front {
             Err(received) => return Ok(Outcome::Pages(Box::new(stream), received)),
         };
         let tunables = self.hub.tunables();
-        let (CapturedSecrets { client: Some(client), server: Some(server) }, true) =
-            (secrets, tunables.own_record_layer && conn.tls == Some(TlsVersion::V1_3))
+        let (
+            CapturedSecrets {
+                client: Some(client),
+                server: Some(server),
+            },
+            true,
+        ) = (
+            secrets,
+            tunables.own_record_layer && conn.tls == Some(TlsVersion::V1_3),
+        )
         else {
             return self.log_in_any(stream, received, &upgrade, conn).await;
         };
@@ -289,8 +325,10 @@ impl Front {
         let numbers = tls.dangerous_extract_secrets().map_err(tls_error)?;
         let opener = Opener::new(suite, client, numbers.rx.0).map_err(tls_error)?;
         let sealer = Sealer::new(suite, server, numbers.tx.0).map_err(tls_error)?;
-        let owner =
-            Owner::Worker { wire: Wire::Socket(socket.into_fd()?), inbox: Arc::clone(&worker) };
+        let owner = Owner::Worker {
+            wire: Wire::Socket(socket.into_fd()?),
+            inbox: Arc::clone(&worker),
+        };
         let sink = Sink::Direct(Seal::Tls13(Box::new(sealer)));
         let rest = Rest::new(&received, &sealed);
         let opener = Some(Box::new(opener));
@@ -370,7 +408,7 @@ impl Front {
             Ok(head) => head,
             Err(error) => {
                 stream.write_all(&http::refusal(error)).await?;
-                stream.shutdown().await?;
+                http::close(stream).await;
                 return Err(AcceptError::Request("not understood"));
             }
         };
@@ -395,7 +433,10 @@ impl Front {
         self.admitted(login, conn, is_not_ideal, Owner::Task, sink, None, rest)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one thing that the login found out")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing that the login found out"
+    )]
     fn admitted(
         &self,
         login: LoggedIn,

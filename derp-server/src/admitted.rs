@@ -29,7 +29,12 @@ pub(crate) struct Admitted {
 impl Admitted {
     /// The receiving half of the client, whose limit is its own or else everybody's.
     pub(crate) fn inbound(&self, everybody: Option<RateLimit>, now: std::time::Instant) -> Inbound {
-        Inbound::new(Arc::clone(&self.peer), self.rate.or(everybody), self.is_not_ideal, now)
+        Inbound::new(
+            Arc::clone(&self.peer),
+            self.rate.or(everybody),
+            self.is_not_ideal,
+            now,
+        )
     }
 }
 
@@ -43,7 +48,10 @@ pub(crate) struct Rest {
 
 impl Rest {
     pub(crate) fn new(plain: &[u8], sealed: &[u8]) -> Self {
-        Self { bytes: [plain, sealed].concat().into(), plain: plain.len() }
+        Self {
+            bytes: [plain, sealed].concat().into(),
+            plain: plain.len(),
+        }
     }
 
     /// Where the record begins, or all ends.
@@ -63,4 +71,3 @@ impl Rest {
         &self.bytes
     }
 }
-

@@ -50,7 +50,9 @@ impl QueueBudget {
     ///
     /// The caller holds no lock. Rare and linear: it happens once for each halving.
     pub(crate) fn relieve(&self, peers: &[Weak<Peer>], tally: &mut Tally) {
-        let Ok(_one_at_a_time) = self.relief.try_lock() else { return };
+        let Ok(_one_at_a_time) = self.relief.try_lock() else {
+            return;
+        };
         let mut holders: Vec<Arc<Peer>> = peers.iter().filter_map(Weak::upgrade).collect();
         holders.sort_by_key(|peer| std::cmp::Reverse(peer.held()));
         for peer in holders {

@@ -20,7 +20,10 @@ pub(crate) struct ClientSet<Id> {
 impl<Id: Copy + PartialEq> ClientSet<Id> {
     /// The set of an `older` connection and a `newer` one, which is active.
     pub(crate) fn new(older: Id, newer: Id) -> Self {
-        Self { members: vec![older, newer], history: vec![older, newer] }
+        Self {
+            members: vec![older, newer],
+            history: vec![older, newer],
+        }
     }
 
     /// The connection that packets go to.
@@ -57,7 +60,10 @@ impl<Id: Copy + PartialEq> ClientSet<Id> {
 
     /// The oldest member that is not active, which has to go where there are too many.
     pub(crate) fn oldest_standby(&self) -> Option<Id> {
-        self.members.iter().copied().find(|member| self.active() != Some(*member))
+        self.members
+            .iter()
+            .copied()
+            .find(|member| self.active() != Some(*member))
     }
 }
 

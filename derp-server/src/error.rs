@@ -52,7 +52,10 @@ impl AcceptError {
     /// Whether this is the peer's doing, of which an operator need not hear.
     #[must_use]
     pub const fn is_peer_fault(&self) -> bool {
-        !matches!(self, Self::Unverified(_) | Self::NoCertificate | Self::Stopping)
+        !matches!(
+            self,
+            Self::Unverified(_) | Self::NoCertificate | Self::Stopping
+        )
     }
 }
 

@@ -56,7 +56,9 @@ impl Forwarders {
     }
 
     pub(crate) fn remove(&mut self, forwarder: &Arc<dyn Forwarder>) -> Change {
-        let Some(at) = self.position(forwarder) else { return Change::Nothing };
+        let Some(at) = self.position(forwarder) else {
+            return Change::Nothing;
+        };
         self.list.remove(at);
         match self.list.len() {
             0 => Change::Plain,
@@ -70,6 +72,8 @@ impl Forwarders {
     }
 
     fn position(&self, forwarder: &Arc<dyn Forwarder>) -> Option<usize> {
-        self.list.iter().position(|known| Arc::ptr_eq(known, forwarder))
+        self.list
+            .iter()
+            .position(|known| Arc::ptr_eq(known, forwarder))
     }
 }

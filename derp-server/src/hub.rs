@@ -87,10 +87,14 @@ impl Hub {
 
     /// Changes the limits and times of all connections, those that are open included.
     pub(crate) fn set_tunables(&self, tunables: Tunables) {
-        self.lane_depth.store(tunables.lane_depth, Ordering::Relaxed);
+        self.lane_depth
+            .store(tunables.lane_depth, Ordering::Relaxed);
         self.budget.set_limit(tunables.queue_budget_bytes);
         let rate = tunables.client_rate;
-        let mut current = self.tunables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self
+            .tunables
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let changed = current.client_rate != rate;
         *current = Arc::new(tunables);
         drop(current);
@@ -115,13 +119,17 @@ impl Hub {
 
     /// The worker that serves the fewest connections.
     pub(crate) fn least_loaded_worker(&self) -> Option<&Arc<Inbox>> {
-        self.workers().iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed))
+        self.workers()
+            .iter()
+            .min_by_key(|worker| worker.load.load(Ordering::Relaxed))
     }
 
     /// Whether `key` makes its holder a mesh peer. Takes the same time for each wrong key.
     pub(crate) fn is_mesh_key(&self, key: &MeshKey) -> bool {
         // Without a short cut: which of the keys it is shows in no time either.
-        self.mesh_keys.iter().fold(false, |found, known| found | known.ct_eq(key))
+        self.mesh_keys
+            .iter()
+            .fold(false, |found, known| found | known.ct_eq(key))
     }
 
     /// The secret that the server shares with the holder of `key`.

@@ -61,7 +61,12 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    pub(crate) fn new(peer: Arc<Peer>, rate: Option<RateLimit>, not_ideal: bool, now: Instant) -> Self {
+    pub(crate) fn new(
+        peer: Arc<Peer>,
+        rate: Option<RateLimit>,
+        not_ideal: bool,
+        now: Instant,
+    ) -> Self {
         let mut inbound = Self {
             peer,
             scanner: Scanner::new(),
@@ -92,7 +97,8 @@ impl Inbound {
     /// When what is unfinished must have come whole, if anything is.
     pub(crate) fn frame_deadline(&self) -> Option<Instant> {
         let seconds = u64::from(self.unfinished_len) / FRAME_BYTES_PER_SECOND;
-        self.unfinished_since.map(|since| since + FRAME_PATIENCE + Duration::from_secs(seconds))
+        self.unfinished_since
+            .map(|since| since + FRAME_PATIENCE + Duration::from_secs(seconds))
     }
 
     /// All bytes that have come are understood, or else some wait for more.
@@ -127,7 +133,10 @@ impl Inbound {
             let (ty, body) = match scanned {
                 Scanned::Frame { ty, body } => (ty, body),
                 Scanned::Skipped { ty, len, end } => {
-                    if !matches!(ty, FrameType::PONG | FrameType::CLIENT_INFO | FrameType::KEEP_ALIVE) {
+                    if !matches!(
+                        ty,
+                        FrameType::PONG | FrameType::CLIENT_INFO | FrameType::KEEP_ALIVE
+                    ) {
                         turn.tally.unknown_frames += 1;
                     }
                     range.start += end;
@@ -212,7 +221,11 @@ impl Inbound {
     }
 
     fn require_mesh_peer(&self, ty: FrameType) -> Result<(), SessionError> {
-        if self.peer.is_mesh_peer() { Ok(()) } else { Err(SessionError::NotAllowed(ty)) }
+        if self.peer.is_mesh_peer() {
+            Ok(())
+        } else {
+            Err(SessionError::NotAllowed(ty))
+        }
     }
 
     fn on_home(&mut self, home: bool, hub: &Hub, now: Instant) {
@@ -232,11 +245,19 @@ impl Inbound {
 
     /// Turns the SendPacket frame at `frame` into a RecvPacket frame for its destination. Both
     /// have the same length: only type and key differ.
-    fn on_send_packet(&mut self, frame: &Range<usize>, is_record: bool, hub: &Hub, turn: &mut Turn) {
+    fn on_send_packet(
+        &mut self,
+        frame: &Range<usize>,
+        is_record: bool,
+        hub: &Hub,
+        turn: &mut Turn,
+    ) {
         let (head, packet) = turn.buf[frame.clone()].split_at_mut(FRAME_OVERHEAD);
         let kind = PacketKind::of(packet);
         let len = packet.len();
-        let key: [u8; KEY_LEN] = head[HEADER_LEN..].try_into().expect("the scanner saw to it");
+        let key: [u8; KEY_LEN] = head[HEADER_LEN..]
+            .try_into()
+            .expect("the scanner saw to it");
         let dst = NodePublic::from_bytes(key);
         turn.tally.packets_received += 1;
         turn.tally.bytes_received += len as u64;
@@ -244,7 +265,10 @@ impl Inbound {
         self.packets_received += 1;
         self.bytes_received += len as u64;
 
-        let is_same = self.last_dst.as_ref().is_some_and(|last| last.key == dst && last.is_current());
+        let is_same = self
+            .last_dst
+            .as_ref()
+            .is_some_and(|last| last.key == dst && last.is_current());
         if !is_same {
             match hub.registry.route(&dst) {
                 Route::Local(peer) => {
@@ -271,7 +295,10 @@ impl Inbound {
         }
         head[0] = FrameType::RECV_PACKET.0;
         head[HEADER_LEN..].copy_from_slice(self.peer.key.as_bytes());
-        let peer = self.last_dst.as_ref().expect("it is the same, or was just set");
+        let peer = self
+            .last_dst
+            .as_ref()
+            .expect("it is the same, or was just set");
         turn.add(peer, frame.start, frame.len(), kind, is_record);
     }
 
@@ -300,7 +327,8 @@ impl Inbound {
                 return Ok(());
             }
             Route::Remote(_) | Route::Unknown => {
-                turn.tally.dropped(DropReason::UnknownDestOnForward, kind, len);
+                turn.tally
+                    .dropped(DropReason::UnknownDestOnForward, kind, len);
                 // The other relay learns that it has no route here any more.
                 self.say_not_here(dst, kind, turn.now);
                 return Ok(());
@@ -324,9 +352,12 @@ impl Inbound {
         if kind != PacketKind::Disco {
             return;
         }
-        let limiter = self.not_here.get_or_insert_with(|| Box::new(TokenBucket::new(1.0, 3.0, now)));
+        let limiter = self
+            .not_here
+            .get_or_insert_with(|| Box::new(TokenBucket::new(1.0, 3.0, now)));
         if limiter.take(1.0, now).is_ok() {
-            self.peer.push(|lanes| lanes.push_gone(dst, PeerGoneReason::NOT_HERE));
+            self.peer
+                .push(|lanes| lanes.push_gone(dst, PeerGoneReason::NOT_HERE));
             self.has_answers = true;
         }
     }

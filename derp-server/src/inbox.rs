@@ -1,8 +1,8 @@
 //! What others ask of a worker.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use derp_verify::RateLimit;
 
@@ -39,7 +39,9 @@ pub(crate) struct Inbox {
 
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox").field("load", &self.load).finish_non_exhaustive()
+        f.debug_struct("Inbox")
+            .field("load", &self.load)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,7 +57,10 @@ impl Inbox {
     }
 
     pub(crate) fn post(&self, message: Message) {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        self.messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(message);
         if !self.announced.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }

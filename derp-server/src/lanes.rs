@@ -29,7 +29,10 @@ pub(crate) struct Waiting {
 /// A client that connected or left, as a watcher will be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    Present { addr: Option<SocketAddr>, flags: PeerPresentFlags },
+    Present {
+        addr: Option<SocketAddr>,
+        flags: PeerPresentFlags,
+    },
     Gone,
 }
 
@@ -52,7 +55,11 @@ pub(crate) struct Lanes {
 /// What [`Lanes::next_into`] took off.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    Packet { kind: PacketKind, payload: usize, since: Instant },
+    Packet {
+        kind: PacketKind,
+        payload: usize,
+        since: Instant,
+    },
     PeerGone(PeerGoneReason),
     Presence,
     Pong,
@@ -84,7 +91,11 @@ impl Lanes {
         self.bytes += packet.frame.len();
         let lane = self.lane(packet.kind);
         lane.push_back(packet);
-        let evicted = if lane.len() > depth { lane.pop_front() } else { None };
+        let evicted = if lane.len() > depth {
+            lane.pop_front()
+        } else {
+            None
+        };
         self.bytes -= evicted.as_ref().map_or(0, |packet| packet.frame.len());
         evicted
     }
@@ -173,7 +184,11 @@ impl Lanes {
         self.bytes -= packet.frame.len();
         out.extend_from_slice(&packet.frame);
         let payload = packet.frame.len() - crate::FRAME_OVERHEAD;
-        Some(Taken::Packet { kind: packet.kind, payload, since: packet.since })
+        Some(Taken::Packet {
+            kind: packet.kind,
+            payload,
+            since: packet.since,
+        })
     }
 
     /// The length of the frame that [`Self::next_into`] would append next, in bytes.
@@ -181,7 +196,10 @@ impl Lanes {
         if self.has_control() {
             return 64.max(self.notices.len());
         }
-        self.disco.front().or_else(|| self.data.front()).map_or(0, |packet| packet.frame.len())
+        self.disco
+            .front()
+            .or_else(|| self.data.front())
+            .map_or(0, |packet| packet.frame.len())
     }
 }
 
@@ -192,7 +210,11 @@ mod tests {
     use PacketKind::{Disco, Other};
 
     fn packet(kind: PacketKind, mark: u8) -> Waiting {
-        Waiting { frame: vec![mark; 37 + usize::from(mark)].into(), kind, since: now() }
+        Waiting {
+            frame: vec![mark; 37 + usize::from(mark)].into(),
+            kind,
+            since: now(),
+        }
     }
 
     fn drain(lanes: &mut Lanes) -> Vec<u8> {
@@ -225,7 +247,10 @@ mod tests {
             let _evicted = lanes.push(packet(Other, mark), 4);
         }
         assert_eq!(lanes.bytes(), 37 * 4 + (6 + 7 + 8 + 9));
-        assert_eq!(lanes.give_up_oldest().map(|packet| packet.frame[0]), Some(6));
+        assert_eq!(
+            lanes.give_up_oldest().map(|packet| packet.frame[0]),
+            Some(6)
+        );
         assert_eq!(lanes.bytes(), 37 * 3 + (7 + 8 + 9));
     }
 
@@ -246,7 +271,10 @@ mod tests {
     fn a_watcher_learns_the_last_state_of_each_key() {
         let mut lanes = Lanes::default();
         let key = NodePublic::from_bytes([9; 32]);
-        let present = Presence::Present { addr: None, flags: PeerPresentFlags::REGULAR };
+        let present = Presence::Present {
+            addr: None,
+            flags: PeerPresentFlags::REGULAR,
+        };
         for presence in [present, Presence::Gone, present, Presence::Gone] {
             lanes.push_presence(key, presence);
         }

@@ -81,7 +81,10 @@ mod worker;
 
 pub use error::{AcceptError, SessionError};
 pub use forwarder::{Forwarder, Refused};
-pub use http::{Extra, Home, HomeError, Mounted, MountedStream, NoExtra, Pages, PagesConfig, UnknownPaths, Upgrading, mount};
+pub use http::{
+    Extra, Home, HomeError, Mounted, MountedStream, NoExtra, Pages, PagesConfig, UnknownPaths,
+    Upgrading, mount,
+};
 pub use listener::{AcceptLimit, ListenOptions, Listener};
 pub use metrics::{Gauge, Gauges, MetricKind, MetricVisitor, Metrics, PacketCounts, Sample, Value};
 pub use packet::{DropReason, PacketKind};

@@ -108,13 +108,19 @@ impl ListenOptions {
     /// Plain HTTP without limits.
     #[must_use]
     pub fn plain(name: &str) -> Self {
-        Self { id: ListenerId::new(name), ..Self::default() }
+        Self {
+            id: ListenerId::new(name),
+            ..Self::default()
+        }
     }
 
     /// TLS with the certificates of `tls`.
     #[must_use]
     pub fn tls(name: &str, tls: Arc<dyn ConfigFor>) -> Self {
-        Self { tls: Some(tls), ..Self::plain(name) }
+        Self {
+            tls: Some(tls),
+            ..Self::plain(name)
+        }
     }
 }
 
@@ -144,9 +150,9 @@ pub(crate) async fn accept_loop(
     let local_addr = listener.local_addr();
     let mut connections = JoinSet::new();
     let mut pause = MIN_PAUSE;
-    let mut limiter = options
-        .accept_limit
-        .map(|limit| crate::rate_limit::TokenBucket::new(limit.per_second, limit.burst, crate::clock::now()));
+    let mut limiter = options.accept_limit.map(|limit| {
+        crate::rate_limit::TokenBucket::new(limit.per_second, limit.burst, crate::clock::now())
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -206,12 +212,7 @@ fn note_panic(ended: &Result<(), tokio::task::JoinError>, gauges: &crate::metric
     }
 }
 
-async fn serve<S: Socket>(
-    socket: S,
-    conn: ConnMeta,
-    options: ListenOptions,
-    front: Arc<Front>,
-) {
+async fn serve<S: Socket>(socket: S, conn: ConnMeta, options: ListenOptions, front: Arc<Front>) {
     if let Err(error) = socket.prepare(&options.socket) {
         // Most likely it has gone already; if not, it will do without.
         tracing::debug!(%error, "cannot set options of a connection");
@@ -232,10 +233,18 @@ async fn serve<S: Socket>(
     match result {
         Ok(()) | Err(AcceptError::Session(_)) => {}
         Err(error) if error.is_peer_fault() => {
-            tracing::debug!(?peer, error = &error as &dyn std::error::Error, "not a client");
+            tracing::debug!(
+                ?peer,
+                error = &error as &dyn std::error::Error,
+                "not a client"
+            );
         }
         Err(error) => {
-            tracing::warn!(?peer, error = &error as &dyn std::error::Error, "client not served");
+            tracing::warn!(
+                ?peer,
+                error = &error as &dyn std::error::Error,
+                "client not served"
+            );
         }
     }
 }

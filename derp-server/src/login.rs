@@ -33,21 +33,38 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<LoggedIn, AcceptError> {
     let tunables = hub.tunables();
     let mut greeting = head.to_vec();
-    let greeted = Greeted::greet(&hub.public_key(), tunables.max_client_info_len, &mut greeting);
+    let greeted = Greeted::greet(
+        &hub.public_key(),
+        tunables.max_client_info_len,
+        &mut greeting,
+    );
     let answered = async {
         stream.write_all(&greeting).await?;
         stream.flush().await?;
         read_hello(stream, greeted, received, hub).await
     };
     let hello = within("login", tunables.client_info_timeout, answered).await?;
-    let is_mesh_peer = hello.info().mesh_key.as_ref().is_some_and(|key| hub.is_mesh_key(key));
+    let is_mesh_peer = hello
+        .info()
+        .mesh_key
+        .as_ref()
+        .is_some_and(|key| hub.is_mesh_key(key));
     // Who holds the mesh key is another relay of the region, and no verifier knows it.
-    let rate = if is_mesh_peer { None } else { verify(&hello, conn, hub, &tunables).await? };
+    let rate = if is_mesh_peer {
+        None
+    } else {
+        verify(&hello, conn, hub, &tunables).await?
+    };
     let mut nonce = [0; derp_proto::NONCE_LEN];
     fill_random(&mut nonce);
     let mut server_info = Vec::new();
     hello.answer(nonce, &ServerInfo::plain(), &mut server_info);
-    Ok(LoggedIn { hello, is_mesh_peer, rate, server_info })
+    Ok(LoggedIn {
+        hello,
+        is_mesh_peer,
+        rate,
+        server_info,
+    })
 }
 
 async fn read_hello<S: AsyncRead + Unpin>(
@@ -67,7 +84,9 @@ async fn read_hello<S: AsyncRead + Unpin>(
 }
 
 fn prove(claim: Claim<'_>, hub: &Hub) -> Result<ClientHello, AcceptError> {
-    let secret = hub.shared_secret(&claim.key()).map_err(derp_proto::HandshakeError::Key)?;
+    let secret = hub
+        .shared_secret(&claim.key())
+        .map_err(derp_proto::HandshakeError::Key)?;
     Ok(claim.open(secret)?)
 }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use derp_proto::NodePublic;
 use derp_proto::http::META_CERT_NAME_PREFIX;
+use rcgen::string::PrintableString;
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, IsCa, KeyPair,
     PKCS_ED25519,
 };
-use rcgen::string::PrintableString;
 use rustls_pki_types::CertificateDer;
 
 /// How long before and after the time it is made a meta certificate is valid.
@@ -63,7 +63,10 @@ impl MetaCert {
 
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
         let certificate = params.self_signed(&key)?;
-        Ok(Self { der: certificate.der().clone(), made_at: now })
+        Ok(Self {
+            der: certificate.der().clone(),
+            made_at: now,
+        })
     }
 
     pub(crate) const fn der(&self) -> &CertificateDer<'static> {
@@ -112,7 +115,10 @@ mod tests {
         };
         assert_eq!(extension.oid.to_id_string(), "2.5.29.19");
         assert!(extension.critical);
-        let constraints = BasicConstraints { ca: false, path_len_constraint: None };
+        let constraints = BasicConstraints {
+            ca: false,
+            path_len_constraint: None,
+        };
         assert_eq!(
             extension.parsed_extension(),
             &ParsedExtension::BasicConstraints(constraints)
@@ -124,7 +130,10 @@ mod tests {
         let key = NodePublic::from_bytes([7; 32]);
         let meta = MetaCert::new(&key, SystemTime::UNIX_EPOCH + NOW).unwrap();
         let (_, cert) = parse_x509_certificate(meta.der()).unwrap();
-        assert_eq!(cert.signature_algorithm.algorithm.to_id_string(), "1.3.101.112");
+        assert_eq!(
+            cert.signature_algorithm.algorithm.to_id_string(),
+            "1.3.101.112"
+        );
         let own_key = UnparsedPublicKey::new(&ED25519, &cert.public_key().subject_public_key.data);
         own_key
             .verify(cert.tbs_certificate.as_ref(), &cert.signature_value.data)

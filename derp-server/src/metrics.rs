@@ -154,7 +154,10 @@ pub struct Metrics {
 impl Metrics {
     pub(crate) fn new(workers: usize) -> Self {
         let totals = (0..=workers).map(|_| Arc::default()).collect();
-        Self { gauges: Arc::default(), totals }
+        Self {
+            gauges: Arc::default(),
+            totals,
+        }
     }
 
     /// The totals of worker `n`, counted from one; zero are those of tasks.
@@ -197,30 +200,63 @@ impl Metrics {
         let mean_ms = if sum.queued_packets == 0 {
             0.0
         } else {
-            #[expect(clippy::cast_precision_loss, reason = "a mean of nanoseconds is no exact thing")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a mean of nanoseconds is no exact thing"
+            )]
             let mean = sum.queued_nanos as f64 / sum.queued_packets as f64;
             mean / 1e6
         };
         let mut whole = |name, kind, value| {
-            visitor.sample(&Sample { name, kind, labels: &[], value: Value::Whole(value) });
+            visitor.sample(&Sample {
+                name,
+                kind,
+                labels: &[],
+                value: Value::Whole(value),
+            });
         };
         whole("derp_clients_total", Gauge, clients);
         whole("derp_bytes_received", Counter, sum.bytes_received);
         whole("derp_packets_received", Counter, sum.packets_received);
         whole("derp_bytes_sent", Counter, sum.bytes_sent);
         whole("derp_packets_sent", Counter, sum.packets_sent);
-        whole("derp_packets_forwarded_out", Counter, sum.packets_forwarded_out);
-        whole("derp_packets_forwarded_in", Counter, sum.packets_forwarded_in);
+        whole(
+            "derp_packets_forwarded_out",
+            Counter,
+            sum.packets_forwarded_out,
+        );
+        whole(
+            "derp_packets_forwarded_in",
+            Counter,
+            sum.packets_forwarded_in,
+        );
         whole("derp_got_ping", Counter, sum.got_ping);
         whole("derp_sent_pong", Counter, sum.sent_pong);
-        whole("derp_peer_gone_disconnected_frames", Counter, sum.peer_gone_disconnected);
-        whole("derp_peer_gone_not_here_frames", Counter, sum.peer_gone_not_here);
+        whole(
+            "derp_peer_gone_disconnected_frames",
+            Counter,
+            sum.peer_gone_disconnected,
+        );
+        whole(
+            "derp_peer_gone_not_here_frames",
+            Counter,
+            sum.peer_gone_not_here,
+        );
         whole("derp_unknown_frames", Counter, sum.unknown_frames);
-        whole("derp_rate_limit_per_client_waited", Counter, sum.rate_limit_waited);
+        whole(
+            "derp_rate_limit_per_client_waited",
+            Counter,
+            sum.rate_limit_waited,
+        );
         whole("derper_socket_writes", Counter, sum.writes);
         let mean = Value::Real(mean_ms);
         let name = "derp_average_queue_duration_ms";
-        visitor.sample(&Sample { name, kind: Untyped, labels: &[], value: mean });
+        visitor.sample(&Sample {
+            name,
+            kind: Untyped,
+            labels: &[],
+            value: mean,
+        });
         for kind in PacketKind::ALL {
             visitor.sample(&Sample {
                 name: "derp_packets_received_kind",

@@ -18,7 +18,11 @@ impl PacketKind {
     /// The kind of `packet`.
     #[must_use]
     pub fn of(packet: &[u8]) -> Self {
-        if is_disco(packet) { Self::Disco } else { Self::Other }
+        if is_disco(packet) {
+            Self::Disco
+        } else {
+            Self::Other
+        }
     }
 
     /// The value of the metrics' label, as in the reference.

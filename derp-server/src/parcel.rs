@@ -49,11 +49,19 @@ pub(crate) struct Parcel<'a> {
 
 impl<'a> Parcel<'a> {
     pub(crate) const fn new(buf: &'a mut [u8], spans: &'a [Span], first: u32) -> Self {
-        Self { buf, spans, next: first }
+        Self {
+            buf,
+            spans,
+            next: first,
+        }
     }
 
     pub(crate) const fn empty() -> Self {
-        Self { buf: &mut [], spans: &[], next: END }
+        Self {
+            buf: &mut [],
+            spans: &[],
+            next: END,
+        }
     }
 
     /// Takes frames of about `max` bytes off the front, and at least one.
@@ -61,7 +69,11 @@ impl<'a> Parcel<'a> {
         if self.next == END {
             return None;
         }
-        let mut chunk = Chunk { first: self.next, packets: 0, len: 0 };
+        let mut chunk = Chunk {
+            first: self.next,
+            packets: 0,
+            len: 0,
+        };
         while self.next != END {
             let span = self.spans[self.next as usize];
             if chunk.packets > 0 && chunk.len + span.len as usize > max {
@@ -125,7 +137,10 @@ impl<'a> Parcel<'a> {
         }
         let span = self.spans[self.next as usize];
         self.next = span.next;
-        Some((&self.buf[span.at as usize..(span.at + span.len) as usize], span.kind))
+        Some((
+            &self.buf[span.at as usize..(span.at + span.len) as usize],
+            span.kind,
+        ))
     }
 
     /// Counts what has not been taken off as dropped.

@@ -160,7 +160,9 @@ impl Peer {
     }
 
     fn act_on(&self, notice: Notice) {
-        let Owner::Worker { wire, inbox } = &self.owner else { return };
+        let Owner::Worker { wire, inbox } = &self.owner else {
+            return;
+        };
         if notice.broken {
             self.state.set(State::GONE, true);
             wire.shutdown();

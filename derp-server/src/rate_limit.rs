@@ -20,11 +20,19 @@ pub(crate) struct TokenBucket {
 impl TokenBucket {
     /// A bucket of `burst` tokens that gains `per_second` of them each second.
     pub(crate) const fn new(per_second: f64, burst: f64, now: Instant) -> Self {
-        Self { per_second, burst, tokens: burst, filled_at: now }
+        Self {
+            per_second,
+            burst,
+            tokens: burst,
+            filled_at: now,
+        }
     }
 
     /// A bucket of bytes; a burst that no full frame fits into is raised to one that does.
-    #[expect(clippy::cast_precision_loss, reason = "limits beyond 2^53 bytes are no limits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "limits beyond 2^53 bytes are no limits"
+    )]
     pub(crate) fn of_bytes(limit: RateLimit, now: Instant) -> Self {
         let burst = limit.burst_bytes.max(MIN_BURST_BYTES);
         Self::new(limit.bytes_per_second as f64, burst as f64, now)
@@ -63,13 +71,26 @@ mod tests {
     #[test]
     fn a_full_frame_a_second_passes_once_a_second() {
         let start = now();
-        let limit = RateLimit { bytes_per_second: MIN_BURST_BYTES, burst_bytes: 10 };
+        let limit = RateLimit {
+            bytes_per_second: MIN_BURST_BYTES,
+            burst_bytes: 10,
+        };
         let mut bucket = TokenBucket::of_bytes(limit, start);
         assert_eq!(bucket.take(65_568.0, start), Ok(()));
         let wait = bucket.take(65_568.0, start).unwrap_err();
-        assert!(wait >= Duration::from_secs(1) && wait < Duration::from_millis(1010), "{wait:?}");
-        assert!(bucket.take(65_568.0, start + Duration::from_millis(990)).is_err());
-        assert_eq!(bucket.take(65_568.0, start + Duration::from_secs(1)), Ok(()));
+        assert!(
+            wait >= Duration::from_secs(1) && wait < Duration::from_millis(1010),
+            "{wait:?}"
+        );
+        assert!(
+            bucket
+                .take(65_568.0, start + Duration::from_millis(990))
+                .is_err()
+        );
+        assert_eq!(
+            bucket.take(65_568.0, start + Duration::from_secs(1)),
+            Ok(())
+        );
         assert!(bucket.take(1.0, start + Duration::from_secs(1)).is_err());
     }
 
@@ -78,7 +99,9 @@ mod tests {
         let start = now();
         let mut bucket = TokenBucket::new(1.0, 3.0, start);
         let passed = |bucket: &mut TokenBucket, at| {
-            (0..5).filter(|_| bucket.take(1.0, start + Duration::from_secs(at)).is_ok()).count()
+            (0..5)
+                .filter(|_| bucket.take(1.0, start + Duration::from_secs(at)).is_ok())
+                .count()
         };
         assert_eq!(passed(&mut bucket, 0), 3);
         assert_eq!(passed(&mut bucket, 1), 1);

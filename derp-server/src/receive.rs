@@ -1,7 +1,6 @@
 //! From received bytes to frames, for a connection whose bytes the relay opens itself: TLS
 //! records are opened where they lie, and a frame that reaches over several is moved together.
 
-
 use crate::admitted::Rest;
 use crate::error::SessionError;
 use crate::hub::Hub;
@@ -34,7 +33,11 @@ pub(crate) fn understand(
         let progress = inbound.process(&mut frames, false, hub, turn)?;
         let rest = Rest::new(&turn.buf[frames], &[]);
         inbound.note_rest(rest.is_empty(), turn.now);
-        return Ok(Received { rest, progress, closed: false });
+        return Ok(Received {
+            rest,
+            progress,
+            closed: false,
+        });
     };
     // Open bytes that are not understood yet, and where the next record begins.
     let mut frames = base..base + rest_plain;
@@ -42,8 +45,12 @@ pub(crate) fn understand(
     let mut progress = inbound.process(&mut frames, false, hub, turn)?;
     let mut closed = false;
     while progress == Progress::All && !closed {
-        let Some(len) = record_len(&turn.buf[at..end])? else { break };
-        let Some(record) = turn.buf[at..end].get_mut(..len) else { break };
+        let Some(len) = record_len(&turn.buf[at..end])? else {
+            break;
+        };
+        let Some(record) = turn.buf[at..end].get_mut(..len) else {
+            break;
+        };
         match opener.open(record)? {
             Opened::Data(content) => {
                 let start = at + RECORD_HEADER;
@@ -67,9 +74,17 @@ pub(crate) fn understand(
         }
         at += len;
     }
-    let rest = if closed { Rest::default() } else { Rest::new(&turn.buf[frames], &turn.buf[at..end]) };
+    let rest = if closed {
+        Rest::default()
+    } else {
+        Rest::new(&turn.buf[frames], &turn.buf[at..end])
+    };
     inbound.note_rest(rest.is_empty(), turn.now);
-    Ok(Received { rest, progress, closed })
+    Ok(Received {
+        rest,
+        progress,
+        closed,
+    })
 }
 
 impl From<RecordError> for SessionError {

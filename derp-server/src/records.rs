@@ -42,7 +42,12 @@ pub(crate) struct RecordAligned<IO> {
 impl<IO> RecordAligned<IO> {
     /// Reads from `io`, whose next byte must be the first of a record.
     pub(crate) const fn new(io: IO) -> Self {
-        Self { io, buf: Vec::new(), start: 0, end: 0 }
+        Self {
+            io,
+            buf: Vec::new(),
+            start: 0,
+            end: 0,
+        }
     }
 
     /// The stream beneath, and what was read from it and not handed over: the beginning of a
@@ -54,7 +59,10 @@ impl<IO> RecordAligned<IO> {
 
     /// Marks the next record, if all of it is there, as the one to hand over.
     fn advance(&mut self) -> io::Result<bool> {
-        debug_assert_eq!(self.start, self.end, "a record is left before the next begins");
+        debug_assert_eq!(
+            self.start, self.end,
+            "a record is left before the next begins"
+        );
         let unread = &self.buf[self.start..];
         let Some(header) = unread.first_chunk::<HEADER_LEN>() else {
             return Ok(false);

@@ -89,7 +89,9 @@ pub(crate) struct Departure {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("gauges", &self.gauges).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("gauges", &self.gauges)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,7 +100,12 @@ impl Registry {
         let hasher = ahash::RandomState::new();
         let shard = || RwLock::new(HashMap::with_hasher(hasher.clone()));
         let shards = (0..SHARDS).map(|_| shard()).collect();
-        Self { hasher, shards, watchers: RwLock::default(), gauges }
+        Self {
+            hasher,
+            shards,
+            watchers: RwLock::default(),
+            gauges,
+        }
     }
 
     fn shard(&self, key: &NodePublic) -> &Shard {
@@ -109,24 +116,41 @@ impl Registry {
     }
 
     fn read(&self, key: &NodePublic) -> RwLockReadGuard<'_, Clients> {
-        self.shard(key).read().unwrap_or_else(PoisonError::into_inner)
+        self.shard(key)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, key: &NodePublic) -> RwLockWriteGuard<'_, Clients> {
-        self.shard(key).write().unwrap_or_else(PoisonError::into_inner)
+        self.shard(key)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where packets for `key` go at the moment: to the client itself before another relay.
     pub(crate) fn route(&self, key: &NodePublic) -> Route {
         match self.read(key).get(key) {
             None => Route::Unknown,
-            Some(Client { local: Local::One(peer), .. }) => Route::Local(Arc::clone(peer)),
-            Some(Client { local: Local::Several(several), .. }) => match several.active() {
+            Some(Client {
+                local: Local::One(peer),
+                ..
+            }) => Route::Local(Arc::clone(peer)),
+            Some(Client {
+                local: Local::Several(several),
+                ..
+            }) => match several.active() {
                 Some(peer) => Route::Local(Arc::clone(peer)),
                 None => Route::Duplicated,
             },
-            Some(Client { local: Local::None, remote, .. }) => {
-                match remote.as_ref().and_then(|remote| remote.forwarders.preferred()) {
+            Some(Client {
+                local: Local::None,
+                remote,
+                ..
+            }) => {
+                match remote
+                    .as_ref()
+                    .and_then(|remote| remote.forwarders.preferred())
+                {
                     Some(forwarder) => Route::Remote(Arc::clone(forwarder)),
                     None => Route::Unknown,
                 }
@@ -184,7 +208,11 @@ impl Registry {
     /// A connection of a key that has several said something.
     pub(crate) fn note_activity(&self, peer: &Peer) {
         let mut shard = self.write(&peer.key);
-        if let Some(Client { local: Local::Several(several), .. }) = shard.get_mut(&peer.key) {
+        if let Some(Client {
+            local: Local::Several(several),
+            ..
+        }) = shard.get_mut(&peer.key)
+        {
             several.set.note_activity(peer.id);
             several.mark();
         }
@@ -233,7 +261,9 @@ impl Registry {
         }
         let Some(remote) = &mut client.remote else {
             place.remove();
-            return Departure { tell: sent_to.into_living() };
+            return Departure {
+                tell: sent_to.into_living(),
+            };
         };
         // It is still to be reached by another relay.
         remote.sent_to.merge(sent_to);
@@ -243,7 +273,10 @@ impl Registry {
 
     /// Ends the mesh peer's subscription.
     fn unwatch(&self, id: ConnId) {
-        let mut watchers = self.watchers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = self
+            .watchers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let before = watchers.len();
         watchers.retain(|watcher| watcher.id != id);
         self.gauges.watchers.sub((before - watchers.len()) as u64);
@@ -253,7 +286,10 @@ impl Registry {
     /// are here, itself included.
     pub(crate) fn watch(&self, watcher: &Arc<Peer>) {
         {
-            let mut watchers = self.watchers.write().unwrap_or_else(PoisonError::into_inner);
+            let mut watchers = self
+                .watchers
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             if watchers.iter().any(|known| known.id == watcher.id) {
                 return;
             }
@@ -261,7 +297,11 @@ impl Registry {
             self.gauges.watchers.add(1);
         }
         for shard in &self.shards {
-            for client in shard.read().unwrap_or_else(PoisonError::into_inner).values() {
+            for client in shard
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+            {
                 for peer in client.local.peers() {
                     watcher.notify_presence(peer.key, presence_of(peer));
                 }
@@ -270,21 +310,32 @@ impl Registry {
     }
 
     fn tell_watchers(&self, key: NodePublic, presence: Presence) {
-        for watcher in self.watchers.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for watcher in self
+            .watchers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             watcher.notify_presence(key, presence);
         }
     }
 
     /// All connections of `key`.
     pub(crate) fn connections_of(&self, key: &NodePublic) -> Vec<Arc<Peer>> {
-        self.read(key).get(key).map_or_else(Vec::new, |client| client.local.peers().to_vec())
+        self.read(key)
+            .get(key)
+            .map_or_else(Vec::new, |client| client.local.peers().to_vec())
     }
 
     /// All connections there are.
     pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            for client in shard.read().unwrap_or_else(PoisonError::into_inner).values() {
+            for client in shard
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+            {
                 all.extend(client.local.peers().iter().cloned());
             }
         }
@@ -336,7 +387,9 @@ impl Registry {
                 if matches!(client.local, Local::None) {
                     self.gauges.clients_remote.sub(1);
                     place.remove();
-                    return Departure { tell: remote.sent_to.into_living() };
+                    return Departure {
+                        tell: remote.sent_to.into_living(),
+                    };
                 }
             }
         }
@@ -346,7 +399,11 @@ impl Registry {
     /// A packet from `src`, a client of another relay, was delivered to `dst`, which will be
     /// told when `src` has gone from the region.
     pub(crate) fn note_remote_sent(&self, src: &NodePublic, dst: &Arc<Peer>) {
-        if let Some(Client { remote: Some(remote), .. }) = self.write(src).get_mut(src) {
+        if let Some(Client {
+            remote: Some(remote),
+            ..
+        }) = self.write(src).get_mut(src)
+        {
             remote.sent_to.insert(dst);
         }
     }
@@ -354,7 +411,10 @@ impl Registry {
     /// The number of keys that have an entry; for consistency checks.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().unwrap().len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.read().unwrap().len())
+            .sum()
     }
 }
 
@@ -370,7 +430,10 @@ impl Departure {
 }
 
 fn presence_of(peer: &Peer) -> Presence {
-    Presence::Present { addr: peer.addr, flags: peer.flags }
+    Presence::Present {
+        addr: peer.addr,
+        flags: peer.flags,
+    }
 }
 
 impl Local {
@@ -385,7 +448,11 @@ impl Local {
 
 impl Client {
     fn new(local: Local) -> Self {
-        Self { local, remote: None, sent_to: None }
+        Self {
+            local,
+            remote: None,
+            sent_to: None,
+        }
     }
 }
 
@@ -419,5 +486,9 @@ pub(crate) fn flags(is_mesh_peer: bool, is_prober: bool, is_ideal: bool) -> Peer
     let flags = when(is_mesh_peer, PeerPresentFlags::MESH_PEER)
         | when(is_prober, PeerPresentFlags::PROBER)
         | when(!is_ideal, PeerPresentFlags::NOT_IDEAL);
-    if flags.0 == 0 { PeerPresentFlags::REGULAR } else { flags }
+    if flags.0 == 0 {
+        PeerPresentFlags::REGULAR
+    } else {
+        flags
+    }
 }

@@ -18,7 +18,9 @@ impl SentTo {
     }
 
     fn insert_weak(&mut self, id: ConnId, peer: impl FnOnce() -> Weak<Peer>) {
-        let Err(mut at) = self.0.binary_search_by_key(&id, |(id, _)| *id) else { return };
+        let Err(mut at) = self.0.binary_search_by_key(&id, |(id, _)| *id) else {
+            return;
+        };
         if self.0.len() == self.0.capacity() {
             // Before it grows, room is made by forgetting those that have left.
             self.0.retain(|(_, peer)| peer.strong_count() > 0);
@@ -38,6 +40,10 @@ impl SentTo {
 
     /// Those that are still connected.
     pub(crate) fn into_living(self) -> Vec<Arc<Peer>> {
-        self.0.iter().filter_map(|(_, peer)| peer.upgrade()).filter(|peer| !peer.is_gone()).collect()
+        self.0
+            .iter()
+            .filter_map(|(_, peer)| peer.upgrade())
+            .filter(|peer| !peer.is_gone())
+            .collect()
     }
 }

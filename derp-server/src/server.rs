@@ -94,23 +94,42 @@ impl ServerBuilder {
             self.tunables,
             self.workers,
         ));
-        let drivers = (0..self.workers).map(|_| Driver::new()).collect::<io::Result<Vec<_>>>()?;
-        hub.set_workers(drivers.iter().map(|driver| Arc::clone(&driver.inbox)).collect());
+        let drivers = (0..self.workers)
+            .map(|_| Driver::new())
+            .collect::<io::Result<Vec<_>>>()?;
+        hub.set_workers(
+            drivers
+                .iter()
+                .map(|driver| Arc::clone(&driver.inbox))
+                .collect(),
+        );
         let mut threads = Vec::new();
         for (n, driver) in drivers.into_iter().enumerate() {
             let totals = Arc::clone(hub.metrics.totals(n + 1));
             let hub = Arc::clone(&hub);
-            let thread = std::thread::Builder::new().name(format!("relay-{n}")).spawn(move || {
-                if let Err(error) = driver.run(hub, totals) {
-                    tracing::error!(%error, "a relay thread has ended");
-                }
-            })?;
+            let thread = std::thread::Builder::new()
+                .name(format!("relay-{n}"))
+                .spawn(move || {
+                    if let Err(error) = driver.run(hub, totals) {
+                        tracing::error!(%error, "a relay thread has ended");
+                    }
+                })?;
             threads.push(thread);
         }
         let (stop, _) = watch::channel(false);
-        let front = Front { hub, pages: Arc::new(self.pages), logins: Default::default() };
+        let front = Front {
+            hub,
+            pages: Arc::new(self.pages),
+            logins: Default::default(),
+        };
         let threads = Mutex::new(threads);
-        Ok(Server { inner: Arc::new(Inner { front: Arc::new(front), stop, threads }) })
+        Ok(Server {
+            inner: Arc::new(Inner {
+                front: Arc::new(front),
+                stop,
+                threads,
+            }),
+        })
     }
 }
 
@@ -138,7 +157,9 @@ impl Drop for Inner {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("key", &self.public_key()).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("key", &self.public_key())
+            .finish_non_exhaustive()
     }
 }
 
@@ -212,7 +233,13 @@ impl Server {
     /// Dropping the future closes the listener, and ends the sessions that its tasks serve.
     pub async fn serve(&self, listener: impl Into<Listener>, options: ListenOptions) {
         let stop = self.inner.stop.subscribe();
-        accept_loop(listener.into(), options, Arc::clone(&self.inner.front), stop).await;
+        accept_loop(
+            listener.into(),
+            options,
+            Arc::clone(&self.inner.front),
+            stop,
+        )
+        .await;
     }
 
     /// Serves one stream that begins with an HTTP request, as of a proxy that ends TLS, or a pipe
@@ -269,7 +296,12 @@ impl Server {
     /// The clients that are connected.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientSnapshot> {
-        self.hub().registry.all().iter().map(|peer| snapshot(peer)).collect()
+        self.hub()
+            .registry
+            .all()
+            .iter()
+            .map(|peer| snapshot(peer))
+            .collect()
     }
 
     /// Closes all connections of `key` and says how many there were. `reason` goes to the log.
@@ -289,7 +321,10 @@ impl Server {
 
     /// No longer.
     pub fn remove_forwarder(&self, key: NodePublic, forwarder: &Arc<dyn Forwarder>) {
-        self.hub().registry.remove_forwarder(key, forwarder).tell(key);
+        self.hub()
+            .registry
+            .remove_forwarder(key, forwarder)
+            .tell(key);
     }
 
     /// Whether the server's own count of its clients agrees with its books.
@@ -302,7 +337,9 @@ impl Server {
         if listed == counted {
             return Ok(());
         }
-        Err(format!("{counted} connections are counted, and {listed} are listed"))
+        Err(format!(
+            "{counted} connections are counted, and {listed} are listed"
+        ))
     }
 
     /// Tells each client that the server restarts, lets nobody else in, and closes connections
@@ -316,16 +353,25 @@ impl Server {
         let step = plan.spread / u32::try_from(clients.len().max(1)).unwrap_or(u32::MAX);
         for (n, peer) in clients.iter().enumerate() {
             let reconnect_in = step * u32::try_from(n).unwrap_or(u32::MAX);
-            peer.notify_frame(&ServerFrame::Restarting { reconnect_in, try_for: plan.try_for });
+            peer.notify_frame(&ServerFrame::Restarting {
+                reconnect_in,
+                try_for: plan.try_for,
+            });
         }
         let deadline = start + plan.hard_stop;
         for (n, peer) in clients.iter().enumerate() {
             let at = start + step * u32::try_from(n).unwrap_or(u32::MAX);
+            if peer.is_gone() {
+                continue;
+            }
             tokio::time::sleep_until(at.min(deadline).into()).await;
             peer.close();
         }
         let cut_off = self.wait_until_empty(deadline).await;
-        DrainReport { told: clients.len(), cut_off }
+        DrainReport {
+            told: clients.len(),
+            cut_off,
+        }
     }
 
     /// Waits until nobody is connected, and returns how many still are at `deadline`.
@@ -350,7 +396,11 @@ impl Server {
             worker.post(Message::Stop);
         }
         let threads = std::mem::take(
-            &mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner),
+            &mut *self
+                .inner
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
         );
         let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
         // An error says that the runtime is ending, and then so is everything.

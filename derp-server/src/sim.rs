@@ -19,7 +19,9 @@ use crate::inbox::{Inbox, Message};
 use crate::metrics::PacketCounts;
 use crate::peer::{Identity, Owner, Peer};
 use crate::registry;
-use crate::tls13::{MAX_CONTENT, Opened, Opener, RECORD_HEADER, RECORD_TRAILER, Sealer, record_len};
+use crate::tls13::{
+    MAX_CONTENT, Opened, Opener, RECORD_HEADER, RECORD_TRAILER, Sealer, record_len,
+};
 use crate::tunables::Tunables;
 use crate::tx::{Seal, Sink};
 use crate::wire::{MemoryWire, Wire};
@@ -68,7 +70,12 @@ pub(crate) struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { link: Link::Plain, is_mesh_peer: false, rate: None, room: 1 << 20 }
+        Self {
+            link: Link::Plain,
+            is_mesh_peer: false,
+            rate: None,
+            room: 1 << 20,
+        }
     }
 }
 
@@ -82,12 +89,23 @@ pub(crate) const SERVER: u8 = 0xee;
 impl Sim {
     pub(crate) fn new(tunables: Tunables) -> Self {
         let private = NodePrivate::from_random([SERVER; 32]);
-        let hub = Arc::new(Hub::new(&private, Vec::new(), Arc::new(AllowAll), tunables, 1));
+        let hub = Arc::new(Hub::new(
+            &private,
+            Vec::new(),
+            Arc::new(AllowAll),
+            tunables,
+            1,
+        ));
         let inbox = Arc::new(Inbox::new(|| {}));
         let now = clock::now();
         let totals = Arc::clone(hub.metrics.totals(1));
         let worker = Worker::new(Arc::clone(&hub), totals, Arc::clone(&inbox), None, now);
-        Self { hub, worker, inbox, now }
+        Self {
+            hub,
+            worker,
+            inbox,
+            now,
+        }
     }
 
     pub(crate) fn connect(&mut self, key: NodePublic, options: &ClientOptions) -> SimClient {
@@ -95,7 +113,11 @@ impl Sim {
         let (seal, opener, tls) = match options.link {
             Link::Plain => (Seal::Plain, None, None),
             Link::Tls(suite) => {
-                let len = if suite == CipherSuite::TLS13_AES_256_GCM_SHA384 { 48 } else { 32 };
+                let len = if suite == CipherSuite::TLS13_AES_256_GCM_SHA384 {
+                    48
+                } else {
+                    32
+                };
                 let secret = |n: u8| Zeroizing::new(vec![n; len]);
                 let seal = |n| Sealer::new(suite, secret(n), 0).unwrap();
                 let open = |n| Opener::new(suite, secret(n), 0).unwrap();
@@ -105,13 +127,20 @@ impl Sim {
         };
         let id = self.hub.next_conn();
         let flags = registry::flags(options.is_mesh_peer, false, true);
-        let who = Identity { key, id, addr: None, flags };
+        let who = Identity {
+            key,
+            id,
+            addr: None,
+            flags,
+        };
         let owner = Owner::Worker {
             wire: Wire::Memory(Arc::clone(&wire)),
             inbox: Arc::clone(&self.inbox),
         };
         let peer = Peer::new(who, owner, Sink::Direct(seal), Arc::clone(&self.hub.budget));
-        self.inbox.load.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.inbox
+            .load
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.inbox.post(Message::Serve(Box::new(Admitted {
             peer: Arc::new(peer),
             server_info: vec![0x03, 0, 0, 0, 1, 7],
@@ -131,7 +160,11 @@ impl Sim {
             decoder: FrameDecoder::new(),
         };
         let first = client.receive();
-        assert_eq!(first[0].as_server(), Ok(ServerFrame::ServerInfo(&[7])), "first of all");
+        assert_eq!(
+            first[0].as_server(),
+            Ok(ServerFrame::ServerInfo(&[7])),
+            "first of all"
+        );
         client
     }
 
@@ -145,10 +178,7 @@ impl Sim {
             self.worker.set_now(self.now);
             self.worker.on_messages();
             self.worker.on_timers();
-            for peer in self.hub.registry.all() {
-                self.worker.on_writable(peer.id);
-                self.worker.on_readable(peer.id, false);
-            }
+            self.worker.on_everything();
             self.worker.run_ready();
         }
     }
@@ -177,7 +207,11 @@ impl Sim {
     /// Each packet was sent, forwarded or dropped.
     pub(crate) fn assert_ledger_balances(&self) {
         let counts = self.packets();
-        assert_eq!(counts.received, counts.sent + counts.forwarded + counts.dropped, "{counts:?}");
+        assert_eq!(
+            counts.received,
+            counts.sent + counts.forwarded + counts.dropped,
+            "{counts:?}"
+        );
     }
 }
 
@@ -222,7 +256,8 @@ impl SimClient {
                 {
                     let mut record: Vec<u8> = self.sealed.drain(..len).collect();
                     if let Opened::Data(content) = opener.open(&mut record).unwrap() {
-                        self.received.extend_from_slice(&record[RECORD_HEADER..][..content]);
+                        self.received
+                            .extend_from_slice(&record[RECORD_HEADER..][..content]);
                     }
                 }
             }

@@ -20,7 +20,13 @@ fn sim() -> Sim {
 fn over_every_link(story: impl Fn(&mut Sim, &dyn Fn(&mut Sim, u8) -> SimClient)) {
     for link in LINKS {
         let connect = |sim: &mut Sim, n| {
-            sim.connect(key(n), &ClientOptions { link, ..ClientOptions::default() })
+            sim.connect(
+                key(n),
+                &ClientOptions {
+                    link,
+                    ..ClientOptions::default()
+                },
+            )
         };
         let mut sim = sim();
         story(&mut sim, &connect);
@@ -45,7 +51,10 @@ fn gone(frames: &[derp_proto::OwnedFrame]) -> Vec<(NodePublic, PeerGoneReason)> 
 
 fn dropped(sim: &Sim, reason: DropReason) -> u64 {
     let sum = sim.hub.metrics.sum();
-    PacketKind::ALL.iter().map(|kind| sum.packets_dropped(reason, *kind)).sum()
+    PacketKind::ALL
+        .iter()
+        .map(|kind| sum.packets_dropped(reason, *kind))
+        .sum()
 }
 
 #[test]
@@ -70,7 +79,11 @@ fn packets_of_every_size_arrive_in_order_however_they_are_cut() {
         let mut sent = Vec::new();
         for (n, size) in sizes.into_iter().cycle().take(30).enumerate() {
             let packet = vec![u8::try_from(n).unwrap(); size];
-            ClientFrame::SendPacket { dst: b.key, packet: &packet }.encode(&mut stream);
+            ClientFrame::SendPacket {
+                dst: b.key,
+                packet: &packet,
+            }
+            .encode(&mut stream);
             sent.push((a.key, packet));
         }
         let mut received = Vec::new();
@@ -88,7 +101,10 @@ fn links_of_different_kinds_reach_one_another() {
     for from in LINKS {
         for to in LINKS {
             let mut sim = sim();
-            let options = |link| ClientOptions { link, ..ClientOptions::default() };
+            let options = |link| ClientOptions {
+                link,
+                ..ClientOptions::default()
+            };
             let mut a = sim.connect(key(1), &options(from));
             let mut b = sim.connect(key(2), &options(to));
             for size in [3, 1280, 65_536] {
@@ -96,7 +112,11 @@ fn links_of_different_kinds_reach_one_another() {
                 a.send_packet(b.key, &packet);
                 a.send_packet(b.key, &packet);
                 sim.run();
-                assert_eq!(b.packets(), vec![(a.key, packet); 2], "{from:?} to {to:?}, {size}");
+                assert_eq!(
+                    b.packets(),
+                    vec![(a.key, packet); 2],
+                    "{from:?} to {to:?}, {size}"
+                );
             }
             sim.assert_ledger_balances();
         }
@@ -124,22 +144,28 @@ fn a_ping_is_answered_with_its_first_eight_bytes() {
         sim.run();
         let frames = a.receive();
         let pong = ServerFrame::Pong([1, 2, 3, 4, 5, 6, 7, 0x2a]);
-        assert_eq!(frames.iter().map(|f| f.as_server().unwrap()).collect::<Vec<_>>(), [pong]);
+        assert_eq!(
+            frames
+                .iter()
+                .map(|f| f.as_server().unwrap())
+                .collect::<Vec<_>>(),
+            [pong]
+        );
     });
 }
 
 #[test]
 fn what_breaks_the_protocol_closes_that_connection_alone() {
     let broken: [&[u8]; 9] = [
-        &[0x04, 0, 1, 0, 0x21],                            // a packet of 65537
-        &[0x04, 0, 0, 0, 31],                              // no room for a key
-        &[0x12, 0, 0, 0, 7],                               // a short ping
-        &[0x12, 0, 0, 3, 0xe9],                            // a ping of 1001
-        &[0x07, 0, 0, 0, 2],                               // a home note of two
-        &[0x77, 0xff, 0xff, 0xff, 0xff],                   // four gigabytes of nothing
-        &[0x10, 0, 0, 0, 0],                               // watching without the right to
-        &[[0x11, 0, 0, 0, 32], [9; 5]].concat(),           // half a ClosePeer: waits
-        &[&[0x0a, 0, 0, 0, 64][..], &[9; 64]].concat(),    // forwarding without the right to
+        &[0x04, 0, 1, 0, 0x21],                         // a packet of 65537
+        &[0x04, 0, 0, 0, 31],                           // no room for a key
+        &[0x12, 0, 0, 0, 7],                            // a short ping
+        &[0x12, 0, 0, 3, 0xe9],                         // a ping of 1001
+        &[0x07, 0, 0, 0, 2],                            // a home note of two
+        &[0x77, 0xff, 0xff, 0xff, 0xff],                // four gigabytes of nothing
+        &[0x10, 0, 0, 0, 0],                            // watching without the right to
+        &[[0x11, 0, 0, 0, 32], [9; 5]].concat(),        // half a ClosePeer: waits
+        &[&[0x0a, 0, 0, 0, 64][..], &[9; 64]].concat(), // forwarding without the right to
     ];
     over_every_link(|sim, connect| {
         for (n, bytes) in broken.iter().enumerate() {
@@ -150,13 +176,20 @@ fn what_breaks_the_protocol_closes_that_connection_alone() {
             assert_eq!(a.is_closed(), n != 7, "case {n}");
             good.send_packet(b.key, b"still here");
             sim.run();
-            let expected = [(a.key, b"before".to_vec()), (good.key, b"still here".to_vec())];
+            let expected = [
+                (a.key, b"before".to_vec()),
+                (good.key, b"still here".to_vec()),
+            ];
             assert_eq!(b.packets(), expected, "case {n}");
             for client in [&mut a, &mut b, &mut good] {
                 client.hang_up();
             }
             sim.run();
-            assert_eq!((sim.worker.conns(), sim.hub.registry.len()), (0, 0), "case {n}");
+            assert_eq!(
+                (sim.worker.conns(), sim.hub.registry.len()),
+                (0, 0),
+                "case {n}"
+            );
         }
     });
 }
@@ -234,7 +267,10 @@ fn a_key_is_gone_when_its_last_connection_is() {
         sim.run();
         assert_eq!(gone(&b.receive()), [(key(1), PeerGoneReason::DISCONNECTED)]);
         let gauges = sim.hub.metrics.gauges();
-        assert_eq!((gauges.dup_client_keys.get(), gauges.dup_client_conns.get()), (0, 0));
+        assert_eq!(
+            (gauges.dup_client_keys.get(), gauges.dup_client_conns.get()),
+            (0, 0)
+        );
     });
 }
 
@@ -253,9 +289,16 @@ fn of_several_connections_the_last_writer_gets_the_packets() {
         a.send_packet(key(2), b"3");
         sim.run();
         let got = |client: &mut SimClient| {
-            client.packets().iter().map(|(_, packet)| packet[0]).collect::<Vec<_>>()
+            client
+                .packets()
+                .iter()
+                .map(|(_, packet)| packet[0])
+                .collect::<Vec<_>>()
         };
-        assert_eq!((got(&mut older), got(&mut newer)), (b"13".to_vec(), b"2".to_vec()));
+        assert_eq!(
+            (got(&mut older), got(&mut newer)),
+            (b"13".to_vec(), b"2".to_vec())
+        );
         older.hang_up();
         sim.run();
         a.send_packet(key(2), b"4");
@@ -273,7 +316,10 @@ fn a_ninth_connection_of_a_key_replaces_the_oldest_idle_one() {
     let ninth = sim.plain(2);
     let closed: Vec<_> = clients.iter().map(SimClient::is_closed).collect();
     // The ninth is active; of the others the oldest goes.
-    assert_eq!(closed, [true, false, false, false, false, false, false, false]);
+    assert_eq!(
+        closed,
+        [true, false, false, false, false, false, false, false]
+    );
     assert!(!ninth.is_closed());
     assert_eq!(sim.hub.metrics.gauges().dup_client_conns.get(), 8);
 }
@@ -317,7 +363,14 @@ fn a_receiver_that_stops_loses_its_oldest_packets_and_then_its_connection() {
         let mut sim = sim();
         let mut a = sim.plain(1);
         let mut good = sim.plain(3);
-        let mut b = sim.connect(key(2), &ClientOptions { link, room: 4000, ..Default::default() });
+        let mut b = sim.connect(
+            key(2),
+            &ClientOptions {
+                link,
+                room: 4000,
+                ..Default::default()
+            },
+        );
         for n in 0..100_u8 {
             a.send_packet(b.key, &[n; 1000]);
             sim.run();
@@ -328,7 +381,10 @@ fn a_receiver_that_stops_loses_its_oldest_packets_and_then_its_connection() {
         assert_eq!(a.packets(), []);
         let sent = u8::try_from(sim.packets().sent - 1).unwrap();
         assert!((3..=4).contains(&sent), "{sent}");
-        assert_eq!(dropped(&sim, DropReason::QueueHead), u64::from(100 - sent) - 32);
+        assert_eq!(
+            dropped(&sim, DropReason::QueueHead),
+            u64::from(100 - sent) - 32
+        );
         // It reads again: what waited arrives, the youngest last.
         let mut got = Vec::new();
         for _ in 0..30 {
@@ -361,7 +417,13 @@ fn a_receiver_that_stops_loses_its_oldest_packets_and_then_its_connection() {
 fn disco_has_a_lane_of_its_own_and_goes_first() {
     let mut sim = sim();
     let mut a = sim.plain(1);
-    let mut b = sim.connect(key(2), &ClientOptions { room: 1500, ..Default::default() });
+    let mut b = sim.connect(
+        key(2),
+        &ClientOptions {
+            room: 1500,
+            ..Default::default()
+        },
+    );
     for n in 0..40_u8 {
         a.send_packet(b.key, &[n; 1000]);
         sim.run();
@@ -395,12 +457,26 @@ fn an_unfinished_frame_is_not_waited_for_forever() {
 fn a_rate_limit_holds_a_client_back_and_loses_nothing() {
     for link in LINKS {
         let mut sim = sim();
-        let rate = Some(RateLimit { bytes_per_second: 65_568, burst_bytes: 1 });
-        let mut a = sim.connect(key(1), &ClientOptions { link, rate, ..Default::default() });
+        let rate = Some(RateLimit {
+            bytes_per_second: 65_568,
+            burst_bytes: 1,
+        });
+        let mut a = sim.connect(
+            key(1),
+            &ClientOptions {
+                link,
+                rate,
+                ..Default::default()
+            },
+        );
         let mut b = sim.plain(2);
         let mut stream = Vec::new();
         for n in 0..4 {
-            ClientFrame::SendPacket { dst: b.key, packet: &vec![n; 65_536] }.encode(&mut stream);
+            ClientFrame::SendPacket {
+                dst: b.key,
+                packet: &vec![n; 65_536],
+            }
+            .encode(&mut stream);
         }
         a.send_bytes(&stream);
         sim.run();
@@ -421,13 +497,22 @@ fn a_rate_limit_holds_a_client_back_and_loses_nothing() {
 #[test]
 fn mesh_peers_are_never_limited_but_others_are_when_limits_change() {
     let mut sim = sim();
-    let options = ClientOptions { is_mesh_peer: true, ..Default::default() };
+    let options = ClientOptions {
+        is_mesh_peer: true,
+        ..Default::default()
+    };
     let mut mesh = sim.connect(key(7), &options);
     let mut a = sim.plain(1);
     let mut b = sim.plain(2);
     sim.hub.set_workers(vec![sim.worker_inbox()]);
-    let client_rate = Some(RateLimit { bytes_per_second: 1000, burst_bytes: 0 });
-    sim.hub.set_tunables(Tunables { client_rate, ..Tunables::default() });
+    let client_rate = Some(RateLimit {
+        bytes_per_second: 1000,
+        burst_bytes: 0,
+    });
+    sim.hub.set_tunables(Tunables {
+        client_rate,
+        ..Tunables::default()
+    });
     sim.run();
     for client in [&mut mesh, &mut a] {
         for _ in 0..3 {
@@ -435,7 +520,8 @@ fn mesh_peers_are_never_limited_but_others_are_when_limits_change() {
         }
     }
     sim.run();
-    let from = |got: &[(NodePublic, Vec<u8>)], key| got.iter().filter(|(src, _)| *src == key).count();
+    let from =
+        |got: &[(NodePublic, Vec<u8>)], key| got.iter().filter(|(src, _)| *src == key).count();
     let got = b.packets();
     assert_eq!((from(&got, mesh.key), from(&got, a.key)), (3, 1));
     sim.hub.set_tunables(Tunables::default());
@@ -448,7 +534,13 @@ fn watchers_learn_of_everybody_and_of_each_departure() {
     let mut sim = sim();
     let a = sim.plain(1);
     let mesh = |sim: &mut Sim, n| {
-        sim.connect(key(n), &ClientOptions { is_mesh_peer: true, ..Default::default() })
+        sim.connect(
+            key(n),
+            &ClientOptions {
+                is_mesh_peer: true,
+                ..Default::default()
+            },
+        )
     };
     let mut watcher = mesh(&mut sim, 7);
     watcher.send(&ClientFrame::WatchConns);
@@ -464,24 +556,39 @@ fn watchers_learn_of_everybody_and_of_each_departure() {
         all.sort_by_key(|(key, _)| *key);
         all
     };
-    let mut expected =
-        vec![(a.key, PeerPresentFlags::REGULAR), (watcher.key, PeerPresentFlags::MESH_PEER)];
+    let mut expected = vec![
+        (a.key, PeerPresentFlags::REGULAR),
+        (watcher.key, PeerPresentFlags::MESH_PEER),
+    ];
     expected.sort_by_key(|(key, _)| *key);
     assert_eq!(present(watcher.receive()), expected);
     let b = sim.plain(2);
-    assert_eq!(present(watcher.receive()), [(b.key, PeerPresentFlags::REGULAR)]);
+    assert_eq!(
+        present(watcher.receive()),
+        [(b.key, PeerPresentFlags::REGULAR)]
+    );
     let again = sim.plain(2);
-    assert_eq!(present(watcher.receive()), [(b.key, PeerPresentFlags::REGULAR)]);
+    assert_eq!(
+        present(watcher.receive()),
+        [(b.key, PeerPresentFlags::REGULAR)]
+    );
     again.hang_up();
     sim.run();
     assert_eq!(gone(&watcher.receive()), []);
     b.hang_up();
     sim.run();
-    assert_eq!(gone(&watcher.receive()), [(b.key, PeerGoneReason::DISCONNECTED)]);
+    assert_eq!(
+        gone(&watcher.receive()),
+        [(b.key, PeerGoneReason::DISCONNECTED)]
+    );
     let mut second = mesh(&mut sim, 8);
     second.send(&ClientFrame::WatchConns);
     sim.run();
-    assert_eq!(present(second.receive()).len(), 3, "those that have gone are not told of");
+    assert_eq!(
+        present(second.receive()).len(),
+        3,
+        "those that have gone are not told of"
+    );
     second.hang_up();
     sim.run();
     assert_eq!(sim.hub.metrics.gauges().watchers.get(), 1);
@@ -490,7 +597,10 @@ fn watchers_learn_of_everybody_and_of_each_departure() {
 #[test]
 fn a_relay_that_meshes_with_itself_is_not_told_of_its_own_clients() {
     let mut sim = sim();
-    let options = ClientOptions { is_mesh_peer: true, ..Default::default() };
+    let options = ClientOptions {
+        is_mesh_peer: true,
+        ..Default::default()
+    };
     let mut myself = sim.connect(key(SERVER), &options);
     myself.send(&ClientFrame::WatchConns);
     sim.run();
@@ -501,20 +611,35 @@ fn a_relay_that_meshes_with_itself_is_not_told_of_its_own_clients() {
 fn a_mesh_peer_forwards_and_closes() {
     for link in LINKS {
         let mut sim = sim();
-        let options = ClientOptions { is_mesh_peer: true, link, ..Default::default() };
+        let options = ClientOptions {
+            is_mesh_peer: true,
+            link,
+            ..Default::default()
+        };
         let mut mesh = sim.connect(key(7), &options);
         let mut a = sim.plain(1);
         let (src, dst) = (key(40), a.key);
         for size in [0, 5, 1280, 65_536] {
-            mesh.send(&ClientFrame::ForwardPacket { src, dst, packet: &vec![3; size] });
+            mesh.send(&ClientFrame::ForwardPacket {
+                src,
+                dst,
+                packet: &vec![3; size],
+            });
             sim.run();
             assert_eq!(a.packets(), [(src, vec![3; size])]);
         }
         for _ in 0..5 {
-            mesh.send(&ClientFrame::ForwardPacket { src, dst: key(50), packet: &disco() });
+            mesh.send(&ClientFrame::ForwardPacket {
+                src,
+                dst: key(50),
+                packet: &disco(),
+            });
         }
         sim.run();
-        assert_eq!(gone(&mesh.receive()), [(key(50), PeerGoneReason::NOT_HERE); 3]);
+        assert_eq!(
+            gone(&mesh.receive()),
+            [(key(50), PeerGoneReason::NOT_HERE); 3]
+        );
         assert_eq!(dropped(&sim, DropReason::UnknownDestOnForward), 5);
         mesh.send(&ClientFrame::ClosePeer(a.key));
         mesh.send(&ClientFrame::ClosePeer(key(51)));
@@ -526,9 +651,15 @@ fn a_mesh_peer_forwards_and_closes() {
 
 #[test]
 fn all_queues_together_keep_to_their_budget() {
-    let mut sim = Sim::new(Tunables { queue_budget_bytes: 300_000, ..Tunables::default() });
+    let mut sim = Sim::new(Tunables {
+        queue_budget_bytes: 300_000,
+        ..Tunables::default()
+    });
     let mut a = sim.plain(1);
-    let stalled = ClientOptions { room: 1000, ..Default::default() };
+    let stalled = ClientOptions {
+        room: 1000,
+        ..Default::default()
+    };
     let large = sim.connect(key(2), &stalled);
     let small = sim.connect(key(3), &stalled);
     for _ in 0..5 {
@@ -537,7 +668,11 @@ fn all_queues_together_keep_to_their_budget() {
     for n in 0..33 {
         a.send_packet(large.key, &vec![n; 60_000]);
         sim.run();
-        assert!(sim.hub.budget.used() <= 300_000 + 64_000, "{}", sim.hub.budget.used());
+        assert!(
+            sim.hub.budget.used() <= 300_000 + 64_000,
+            "{}",
+            sim.hub.budget.used()
+        );
     }
     assert!(dropped(&sim, DropReason::QueueBudget) > 0);
     let held = |n| sim.hub.registry.connections_of(&key(n))[0].held();

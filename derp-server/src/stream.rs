@@ -55,7 +55,10 @@ where
     let keep_alive = admitted.keep_alive;
     let mut driver = Driver {
         stream,
-        session: Session { inbound: Some(inbound), hub },
+        session: Session {
+            inbound: Some(inbound),
+            hub,
+        },
         rest: admitted.rest,
         has_unread_rest: true,
         out: Vec::new(),
@@ -71,7 +74,10 @@ where
     drop(driver.session);
     // It is gone for everybody else; how it takes the goodbye is of no interest.
     let _ended = tokio::time::timeout(GOODBYE, driver.stream.shutdown()).await;
-    let why = result.as_ref().err().map_or_else(String::new, ToString::to_string);
+    let why = result
+        .as_ref()
+        .err()
+        .map_or_else(String::new, ToString::to_string);
     tracing::debug!(conn = %peer.id, client = ?peer.key, why, "client left");
     result
 }
@@ -84,13 +90,17 @@ struct Session {
 
 impl Session {
     fn inbound(&mut self) -> &mut Inbound {
-        self.inbound.as_mut().expect("it is taken only when the session is dropped")
+        self.inbound
+            .as_mut()
+            .expect("it is taken only when the session is dropped")
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(inbound) = self.inbound.take() else { return };
+        let Some(inbound) = self.inbound.take() else {
+            return;
+        };
         let peer = Arc::clone(&inbound.peer);
         inbound.leave(&self.hub);
         let mut tally = crate::tally::Tally::default();
@@ -177,7 +187,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn next_deadline(&mut self) -> Instant {
         let blocked = self.blocked_since;
         let patience = blocked.and_then(|_| self.patience());
-        let write = blocked.zip(patience).map(|(since, patience)| since + patience);
+        let write = blocked
+            .zip(patience)
+            .map(|(since, patience)| since + patience);
         let frame = match self.paused_until {
             None => self.session.inbound().frame_deadline(),
             Some(_) => None,
@@ -214,7 +226,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             budget -= 1;
             let mut tally = crate::tally::Tally::default();
-            let peer = &self.session.inbound.as_ref().expect("the session lasts").peer;
+            let peer = &self
+                .session
+                .inbound
+                .as_ref()
+                .expect("the session lasts")
+                .peer;
             let fetched = peer.fetch(now, cx.waker(), &mut self.out, &mut tally);
             tally.writes += u64::from(fetched);
             self.session.hub.metrics.totals(0).add(&mut tally);
@@ -259,7 +276,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         })
     }
 
-    fn read_once(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Result<Reading, SessionError> {
+    fn read_once(
+        &mut self,
+        turn: &mut Turn,
+        cx: &mut Context<'_>,
+    ) -> Result<Reading, SessionError> {
         let behind_rest = self.rest.len();
         let end = turn.buf.len().min(behind_rest + READ_SIZE);
         // What has come already is understood before more is received.

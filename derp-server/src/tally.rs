@@ -140,7 +140,10 @@ mod tests {
     fn turns_add_up() {
         let totals = Totals::default();
         for _ in 0..3 {
-            let mut tally = Tally { bytes_received: 7, ..Tally::default() };
+            let mut tally = Tally {
+                bytes_received: 7,
+                ..Tally::default()
+            };
             tally.sent(5);
             tally.dropped(DropReason::QueueHead, PacketKind::Disco, 62);
             tally.received_kind[1] += 1;
@@ -149,9 +152,18 @@ mod tests {
         }
         let mut sum = Tally::default();
         totals.sum_into(&mut sum);
-        assert_eq!((sum.bytes_received, sum.packets_sent, sum.bytes_sent), (21, 3, 15));
-        assert_eq!(sum.packets_dropped(DropReason::QueueHead, PacketKind::Disco), 3);
-        assert_eq!(sum.bytes_dropped(DropReason::QueueHead, PacketKind::Disco), 186);
+        assert_eq!(
+            (sum.bytes_received, sum.packets_sent, sum.bytes_sent),
+            (21, 3, 15)
+        );
+        assert_eq!(
+            sum.packets_dropped(DropReason::QueueHead, PacketKind::Disco),
+            3
+        );
+        assert_eq!(
+            sum.bytes_dropped(DropReason::QueueHead, PacketKind::Disco),
+            186
+        );
         assert_eq!((sum.received_kind, sum.all_dropped()), ([0, 3], 3));
     }
 }

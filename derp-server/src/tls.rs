@@ -31,8 +31,8 @@ use rustls::{KeyLog, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
-use crate::tls13::SecretCapture;
 use crate::metacert::MetaCert;
+use crate::tls13::SecretCapture;
 
 /// In order of preference, which is the relay's and not the client's.
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
@@ -94,7 +94,11 @@ impl ServerTls {
         let current = Current::new(certificates, meta);
         let served = Arc::new(Served(RwLock::new(current)));
         let config = Arc::new(server_config(served.clone(), key_log));
-        Ok(Self { server_key, config, served })
+        Ok(Self {
+            server_key,
+            config,
+            served,
+        })
     }
 
     /// Serves `certificates` instead from the next handshake on, whose chains end in a new meta
@@ -108,7 +112,11 @@ impl ServerTls {
         now: SystemTime,
     ) -> Result<(), TlsError> {
         let meta = self.served.meta();
-        let meta = if meta.is_old(now) { MetaCert::new(&self.server_key, now)? } else { meta };
+        let meta = if meta.is_old(now) {
+            MetaCert::new(&self.server_key, now)?
+        } else {
+            meta
+        };
         self.served.replace(Current::new(certificates, meta));
         Ok(())
     }
@@ -224,7 +232,11 @@ impl From<Arc<CertifiedKey>> for CertifiedChain {
 
 impl Debug for CertifiedChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CertifiedChain({} certificates, key redacted)", self.0.cert.len())
+        write!(
+            f,
+            "CertifiedChain({} certificates, key redacted)",
+            self.0.cert.len()
+        )
     }
 }
 
@@ -255,20 +267,32 @@ struct Current {
 
 impl Current {
     fn new(certificates: Vec<ServedCertificate>, meta: MetaCert) -> Arc<Self> {
-        let with_meta = certificates.iter().map(|served| served.chain.with(&meta)).collect();
-        Arc::new(Self { certificates, with_meta, meta })
+        let with_meta = certificates
+            .iter()
+            .map(|served| served.chain.with(&meta))
+            .collect();
+        Arc::new(Self {
+            certificates,
+            with_meta,
+            meta,
+        })
     }
 
     fn resolve(&self, server_name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let index =
-            self.certificates.iter().position(|served| served.names.accepts(server_name))?;
+        let index = self
+            .certificates
+            .iter()
+            .position(|served| served.names.accepts(server_name))?;
         self.with_meta.get(index).cloned()
     }
 }
 
 impl Served {
     fn current(&self) -> Arc<Current> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn replace(&self, current: Arc<Current>) {
@@ -286,7 +310,9 @@ impl Served {
 
 impl Debug for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.current().certificates).finish()
+        f.debug_list()
+            .entries(&self.current().certificates)
+            .finish()
     }
 }
 

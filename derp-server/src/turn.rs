@@ -92,7 +92,13 @@ impl Turn {
         let offset = |n: usize| u32::try_from(n).expect("the buffer is far smaller than 4 GiB");
         let this = offset(self.spans.len());
         let (at, len) = (offset(at), offset(len));
-        self.spans.push(Span { at, len, next: END, kind, is_record });
+        self.spans.push(Span {
+            at,
+            len,
+            next: END,
+            kind,
+            is_record,
+        });
         let slot = usize::try_from(peer.id.0 % SLOTS as u64).expect("a remainder is small");
         if let Some(batch) = self.batches.get_mut(self.slots[slot] as usize)
             && batch.peer.id == peer.id
@@ -102,15 +108,24 @@ impl Turn {
             return;
         }
         self.slots[slot] = offset(self.batches.len());
-        self.batches.push(Batch { peer: Arc::clone(peer), first: this, last: this });
+        self.batches.push(Batch {
+            peer: Arc::clone(peer),
+            first: this,
+            last: this,
+        });
     }
 
     /// Sends all that the turn holds, and counts it. The buffer is free after that.
     pub(crate) fn flush(&mut self, hub: &Hub, totals: &Totals) {
-        let context = SendContext { now: self.now, depth: hub.lane_depth() };
+        let context = SendContext {
+            now: self.now,
+            depth: hub.lane_depth(),
+        };
         for batch in self.batches.drain(..) {
             let mut parcel = Parcel::new(&mut self.buf, &self.spans, batch.first);
-            batch.peer.deliver(&mut parcel, context, &mut self.scratch, &mut self.tally);
+            batch
+                .peer
+                .deliver(&mut parcel, context, &mut self.scratch, &mut self.tally);
         }
         self.clear();
         self.settle(hub, totals);
@@ -126,7 +141,8 @@ impl Turn {
     /// Counts what was done, and keeps all queues together within their budget.
     pub(crate) fn settle(&mut self, hub: &Hub, totals: &Totals) {
         if hub.budget.is_exceeded() {
-            hub.budget.relieve(&hub.registry.all_weak(), &mut self.tally);
+            hub.budget
+                .relieve(&hub.registry.all_weak(), &mut self.tally);
         }
         totals.add(&mut self.tally);
     }

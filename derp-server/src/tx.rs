@@ -183,7 +183,11 @@ impl Tx {
         let since = context.now;
         let mut waiting = false;
         while let Some((frame, kind)) = parcel.next_frame() {
-            let packet = Waiting { frame: frame.into(), kind, since };
+            let packet = Waiting {
+                frame: frame.into(),
+                kind,
+                since,
+            };
             if let Some(evicted) = self.lanes().push(packet, context.depth) {
                 let payload = evicted.frame.len() - FRAME_OVERHEAD;
                 tally.dropped(DropReason::QueueHead, evicted.kind, payload);
@@ -208,13 +212,19 @@ impl Tx {
     fn broken(&mut self, parcel: &mut Parcel<'_>, tally: &mut Tally) -> Notice {
         parcel.drop_rest(DropReason::GoneDisconnected, tally);
         self.close(tally);
-        Notice { broken: true, ..Notice::default() }
+        Notice {
+            broken: true,
+            ..Notice::default()
+        }
     }
 
     fn blocked(&mut self, now: Instant) -> Notice {
         self.blocked_since.get_or_insert(now);
         let stalled = !std::mem::replace(&mut self.deadline_watched, true);
-        Notice { stalled, ..Notice::default() }
+        Notice {
+            stalled,
+            ..Notice::default()
+        }
     }
 
     /// Sends what waits, as far as the connection takes it, control frames first.
@@ -246,7 +256,10 @@ impl Tx {
             self.blocked_since = None;
             if budget == 0 || self.gone {
                 // The socket still takes bytes: no event will say so again.
-                return Notice { more: budget == 0, ..Notice::default() };
+                return Notice {
+                    more: budget == 0,
+                    ..Notice::default()
+                };
             }
             scratch.clear();
             if !self.fetch_waiting(MAX_FLIGHT, context.now, scratch, tally) {

@@ -97,13 +97,25 @@ mod memory {
     impl MemoryWire {
         pub(crate) fn new(room: usize) -> Arc<Self> {
             let (inward, outward) = (VecDeque::new(), VecDeque::new());
-            Arc::new(Self { state: Mutex::new(State { inward, outward, room, ended: false, hung_up: false }) })
+            Arc::new(Self {
+                state: Mutex::new(State {
+                    inward,
+                    outward,
+                    room,
+                    ended: false,
+                    hung_up: false,
+                }),
+            })
         }
 
         pub(super) fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
             let mut state = self.state.lock().unwrap();
             if state.inward.is_empty() {
-                return if state.ended || state.hung_up { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+                return if state.ended || state.hung_up {
+                    Ok(0)
+                } else {
+                    Err(io::ErrorKind::WouldBlock.into())
+                };
             }
             let n = buf.len().min(state.inward.len());
             for (to, from) in buf.iter_mut().zip(state.inward.drain(..n)) {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
 
 use crate::admitted::{Admitted, Rest};
 use crate::clock;
@@ -64,8 +65,11 @@ pub(crate) struct Worker {
     inbox: Arc<Inbox>,
     /// `None` where a simulation says what is ready.
     registry: Option<mio::Registry>,
-    conns: HashMap<ConnId, Conn, ahash::RandomState>,
-    ready: VecDeque<ConnId>,
+    /// By their tokens, which is how the poller names them.
+    conns: Slab<Conn>,
+    /// By their numbers, which is how everybody else does.
+    tokens: HashMap<ConnId, usize, ahash::RandomState>,
+    ready: VecDeque<usize>,
     timers: Timers,
     turn: Turn,
     stopped: bool,
@@ -84,7 +88,8 @@ impl Worker {
             totals,
             inbox,
             registry,
-            conns: HashMap::default(),
+            conns: Slab::new(),
+            tokens: HashMap::default(),
             ready: VecDeque::new(),
             timers: Timers::default(),
             turn: Turn::new(now),
@@ -93,7 +98,10 @@ impl Worker {
     }
 
     fn context(&self) -> SendContext {
-        SendContext { now: self.turn.now, depth: self.hub.lane_depth() }
+        SendContext {
+            now: self.turn.now,
+            depth: self.hub.lane_depth(),
+        }
     }
 
     /// The time has come to be `now`.
@@ -106,11 +114,13 @@ impl Worker {
         for message in self.inbox.take() {
             match message {
                 Message::Serve(admitted) => self.serve(*admitted),
-                Message::Drain(id) => self.drain(id),
-                Message::Stalled(id) => self.watch_writes(id),
-                Message::Close(id) => self.end(id, Some(&SessionError::Closed)),
+                Message::Drain(id) => self.with_token(id, Self::drain),
+                Message::Stalled(id) => self.with_token(id, Self::watch_writes),
+                Message::Close(id) => {
+                    self.with_token(id, |worker, at| worker.end(at, Some(&SessionError::Closed)));
+                }
                 Message::SetRateLimit(rate) => {
-                    for conn in self.conns.values_mut() {
+                    for (_, conn) in &mut self.conns {
                         conn.inbound.set_rate_limit(rate, self.turn.now);
                     }
                 }
@@ -119,20 +129,32 @@ impl Worker {
         }
     }
 
+    /// Does something to a connection, if it is still there.
+    fn with_token(&mut self, id: ConnId, work: impl FnOnce(&mut Self, usize)) {
+        if let Some(at) = self.tokens.get(&id).copied() {
+            work(self, at);
+        }
+    }
+
     /// A client has logged in: it is to be reached from now on.
     fn serve(&mut self, admitted: Admitted) {
         let now = self.turn.now;
         let id = admitted.peer.id;
         let inbound = admitted.inbound(self.hub.tunables().client_rate, now);
-        if let Err(error) = self.poll_for(id, &admitted.peer) {
+        let at = self.conns.vacant_key();
+        if let Err(error) = self.poll_for(at, &admitted.peer) {
             tracing::warn!(conn = %id, %error, "cannot poll a connection");
-            admitted.peer.closed(&mut self.turn.scratch, &mut self.turn.tally);
+            admitted
+                .peer
+                .closed(&mut self.turn.scratch, &mut self.turn.tally);
             self.inbox.load.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         // What tells the client that it is admitted waits in front of all that others send it
         // from the moment on in which it is registered.
-        admitted.peer.push(|lanes| lanes.push_encoded(&admitted.server_info));
+        admitted
+            .peer
+            .push(|lanes| lanes.push_encoded(&admitted.server_info));
         if let Some(surplus) = self.hub.registry.register(&admitted.peer) {
             tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
             surplus.close();
@@ -140,63 +162,78 @@ impl Worker {
         if admitted.is_not_ideal {
             self.hub.metrics.gauges().not_ideal_connections.add(1);
         }
-        self.conns.insert(
-            id,
-            Conn {
-                inbound,
-                opener: admitted.opener,
-                rest: admitted.rest,
-                is_ready: false,
-                has_unread_rest: true,
-                ends: false,
-                is_paused: false,
-                watches_frame: false,
-                keep_alive: admitted.keep_alive,
-            },
-        );
-        self.timers.set(now + admitted.keep_alive, id, Timer::KeepAlive);
-        self.drain(id);
-        self.on_readable(id, false);
+        self.tokens.insert(id, at);
+        let token = self.conns.insert(Conn {
+            inbound,
+            opener: admitted.opener,
+            rest: admitted.rest,
+            is_ready: false,
+            has_unread_rest: true,
+            ends: false,
+            is_paused: false,
+            watches_frame: false,
+            keep_alive: admitted.keep_alive,
+        });
+        debug_assert_eq!(token, at, "it is the vacant one");
+        self.timers
+            .set(now + admitted.keep_alive, id, Timer::KeepAlive);
+        self.drain(at);
+        self.on_readable(at, false);
     }
 
-    fn poll_for(&self, id: ConnId, peer: &Peer) -> io::Result<()> {
-        let (Some(registry), Some(fd)) = (&self.registry, peer.wire().and_then(|wire| wire.poll_fd()))
+    fn poll_for(&self, at: usize, peer: &Peer) -> io::Result<()> {
+        let (Some(registry), Some(fd)) =
+            (&self.registry, peer.wire().and_then(|wire| wire.poll_fd()))
         else {
             return Ok(());
         };
-        let token = Token(usize::try_from(id.0).expect("64-bit platforms only"));
         // Edge-triggered, and once for both directions: a send that finds the socket full makes
         // the kernel report when it is not, whichever thread sent.
-        registry.register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(
+            &mut SourceFd(&fd),
+            Token(at),
+            Interest::READABLE | Interest::WRITABLE,
+        )
     }
 
     /// The socket has something to receive; `ends` says that it is the last.
-    pub(crate) fn on_readable(&mut self, id: ConnId, ends: bool) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+    pub(crate) fn on_readable(&mut self, at: usize, ends: bool) {
+        let Some(conn) = self.conns.get_mut(at) else {
+            return;
+        };
         conn.ends |= ends;
         if !conn.is_ready && !conn.is_paused {
             conn.is_ready = true;
-            self.ready.push_back(id);
+            self.ready.push_back(at);
         }
     }
 
     /// The socket takes bytes again.
-    pub(crate) fn on_writable(&mut self, id: ConnId) {
+    pub(crate) fn on_writable(&mut self, at: usize) {
         // A socket that takes bytes is reported with everything else that happens to it.
-        if self.conns.get(&id).is_some_and(|conn| conn.inbound.peer.held() > 0) {
-            self.drain(id);
+        if self
+            .conns
+            .get(at)
+            .is_some_and(|conn| conn.inbound.peer.held() > 0)
+        {
+            self.drain(at);
         }
     }
 
-    fn drain(&mut self, id: ConnId) {
+    fn drain(&mut self, at: usize) {
         let context = self.context();
-        if let Some(conn) = self.conns.get(&id) {
-            conn.inbound.peer.drain(context, &mut self.turn.scratch, &mut self.turn.tally);
+        if let Some(conn) = self.conns.get(at) {
+            conn.inbound
+                .peer
+                .drain(context, &mut self.turn.scratch, &mut self.turn.tally);
         }
     }
 
-    fn watch_writes(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(&id) else { return };
+    fn watch_writes(&mut self, at: usize) {
+        let Some(conn) = self.conns.get(at) else {
+            return;
+        };
+        let id = conn.inbound.peer.id;
         let tunables = self.hub.tunables();
         let patience = if conn.inbound.peer.is_mesh_peer() {
             Some(tunables.mesh_write_timeout)
@@ -205,11 +242,11 @@ impl Worker {
         };
         let Some(patience) = patience else { return };
         match conn.inbound.peer.write_deadline(patience) {
-            Some(at) if at <= self.turn.now => {
+            Some(due) if due <= self.turn.now => {
                 self.hub.metrics.gauges().write_timeouts.add(1);
-                self.end(id, Some(&SessionError::WriteTimeout(patience)));
+                self.end(at, Some(&SessionError::WriteTimeout(patience)));
             }
-            Some(at) => self.timers.set(at, id, Timer::Write),
+            Some(due) => self.timers.set(due, id, Timer::Write),
             None => {}
         }
     }
@@ -218,25 +255,30 @@ impl Worker {
     pub(crate) fn on_timers(&mut self) {
         let now = self.turn.now;
         while let Some((id, timer)) = self.timers.pop(now) {
-            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            let Some(at) = self.tokens.get(&id).copied() else {
+                continue;
+            };
+            let Some(conn) = self.conns.get_mut(at) else {
+                continue;
+            };
             match timer {
                 Timer::KeepAlive => {
                     conn.inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
                     self.timers.set(now + conn.keep_alive, id, Timer::KeepAlive);
-                    self.drain(id);
+                    self.drain(at);
                 }
-                Timer::Write => self.watch_writes(id),
+                Timer::Write => self.watch_writes(at),
                 Timer::Frame => {
                     conn.watches_frame = false;
                     match conn.inbound.frame_deadline() {
                         // A client that is kept waiting cannot finish anything.
-                        Some(at) if at <= now && !conn.is_paused => {
-                            self.end(id, Some(&SessionError::UnfinishedFrame));
+                        Some(due) if due <= now && !conn.is_paused => {
+                            self.end(at, Some(&SessionError::UnfinishedFrame));
                         }
-                        Some(at) => {
+                        Some(due) => {
                             conn.watches_frame = true;
-                            let at = at.max(now + Duration::from_secs(1));
-                            self.timers.set(at, id, Timer::Frame);
+                            let due = due.max(now + Duration::from_secs(1));
+                            self.timers.set(due, id, Timer::Frame);
                         }
                         None => {}
                     }
@@ -244,7 +286,7 @@ impl Worker {
                 Timer::Resume => {
                     conn.is_paused = false;
                     conn.has_unread_rest = true;
-                    self.on_readable(id, false);
+                    self.on_readable(at, false);
                 }
             }
         }
@@ -253,24 +295,26 @@ impl Worker {
     /// Reads each connection that is ready once, and sends on what they sent.
     pub(crate) fn run_ready(&mut self) {
         for _ in 0..self.ready.len() {
-            let Some(id) = self.ready.pop_front() else { break };
-            let rest = self.conns.get(&id).map_or(0, |conn| conn.rest.len());
+            let Some(at) = self.ready.pop_front() else {
+                break;
+            };
+            let rest = self.conns.get(at).map_or(0, |conn| conn.rest.len());
             if !self.turn.has_room(rest) {
                 self.flush();
             }
             // A fault of ours in one connection's code ends that connection alone.
-            let next = catch_unwind(AssertUnwindSafe(|| self.read(id)));
+            let next = catch_unwind(AssertUnwindSafe(|| self.read(at)));
             match next {
                 Ok(Next::Wait) => {
-                    if let Some(conn) = self.conns.get_mut(&id) {
+                    if let Some(conn) = self.conns.get_mut(at) {
                         conn.is_ready = false;
                     }
                 }
-                Ok(Next::Again) => self.ready.push_back(id),
-                Ok(Next::End(why)) => self.end(id, why.as_ref()),
+                Ok(Next::Again) => self.ready.push_back(at),
+                Ok(Next::End(why)) => self.end(at, why.as_ref()),
                 Err(_) => {
                     self.hub.metrics.gauges().panics.add(1);
-                    self.end(id, Some(&SessionError::Panicked));
+                    self.end(at, Some(&SessionError::Panicked));
                 }
             }
         }
@@ -288,14 +332,20 @@ impl Worker {
         }
     }
 
-    fn read(&mut self, id: ConnId) -> Next {
-        let Some(conn) = self.conns.get_mut(&id) else { return Next::Wait };
+    fn read(&mut self, at: usize) -> Next {
+        // Its place may have been given to another since it was ready.
+        let Some(conn) = self.conns.get_mut(at).filter(|conn| conn.is_ready) else {
+            return Next::Wait;
+        };
         let turn = &mut self.turn;
         let base = turn.used;
         let behind_rest = base + conn.rest.len();
         let end = turn.buf.len().min(behind_rest + READ_SIZE);
-        let peer = Arc::clone(&conn.inbound.peer);
-        let wire = peer.wire().expect("workers serve connections with a wire");
+        let wire = conn
+            .inbound
+            .peer
+            .wire()
+            .expect("workers serve connections with a wire");
         // What has come already is understood before more is received.
         let only_rest = conn.has_unread_rest && !conn.rest.is_empty();
         let (received, drained) = if only_rest {
@@ -317,8 +367,18 @@ impl Worker {
         let where_ = (base, conn.rest.plain_len(), end);
         // From here on the turn may refer to these bytes.
         turn.used = end;
-        let result = understand(&mut conn.inbound, conn.opener.as_deref_mut(), where_, &self.hub, turn);
-        let Received { rest, progress, closed } = match result {
+        let result = understand(
+            &mut conn.inbound,
+            conn.opener.as_deref_mut(),
+            where_,
+            &self.hub,
+            turn,
+        );
+        let Received {
+            rest,
+            progress,
+            closed,
+        } = match result {
             Ok(received) => received,
             Err(error) => {
                 self.hub.metrics.gauges().protocol_errors.add(1);
@@ -329,30 +389,41 @@ impl Worker {
         if closed {
             return Next::End(None);
         }
-        if let Some(at) = conn.inbound.frame_deadline()
-            && !conn.watches_frame
+        if !conn.watches_frame
+            && let Some(due) = conn.inbound.frame_deadline()
         {
             conn.watches_frame = true;
-            self.timers.set(at, id, Timer::Frame);
+            self.timers.set(due, conn.inbound.peer.id, Timer::Frame);
         }
-        let context = SendContext { now: turn.now, depth: self.hub.lane_depth() };
         if conn.inbound.take_has_answers() {
-            peer.drain(context, &mut turn.scratch, &mut turn.tally);
+            let context = SendContext {
+                now: turn.now,
+                depth: self.hub.lane_depth(),
+            };
+            conn.inbound
+                .peer
+                .drain(context, &mut turn.scratch, &mut turn.tally);
         }
-        if let Progress::Until(at) = progress {
+        if let Progress::Until(due) = progress {
             conn.is_paused = true;
-            self.timers.set(at, id, Timer::Resume);
+            self.timers.set(due, conn.inbound.peer.id, Timer::Resume);
             return Next::Wait;
         }
         if drained { Next::Wait } else { Next::Again }
     }
 
     /// A connection is over.
-    fn end(&mut self, id: ConnId, why: Option<&SessionError>) {
-        let Some(conn) = self.conns.remove(&id) else { return };
+    fn end(&mut self, at: usize, why: Option<&SessionError>) {
+        let Some(conn) = self.conns.try_remove(at) else {
+            return;
+        };
         let peer = Arc::clone(&conn.inbound.peer);
+        let id = peer.id;
+        self.tokens.remove(&id);
         let (packets, bytes) = (conn.inbound.packets_received, conn.inbound.bytes_received);
-        if let (Some(registry), Some(fd)) = (&self.registry, peer.wire().and_then(|wire| wire.poll_fd())) {
+        if let (Some(registry), Some(fd)) =
+            (&self.registry, peer.wire().and_then(|wire| wire.poll_fd()))
+        {
             // The descriptor stays open while anybody refers to the client; it must not be
             // reported any more. An error says that it is not.
             let _unknown = registry.deregister(&mut SourceFd(&fd));
@@ -373,14 +444,25 @@ impl Worker {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.timers.next().map(|at| at.saturating_duration_since(now))
+        self.timers
+            .next()
+            .map(|at| at.saturating_duration_since(now))
     }
 
     fn end_all(&mut self) {
-        for id in self.conns.keys().copied().collect::<Vec<_>>() {
-            self.end(id, Some(&SessionError::Closed));
+        for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
+            self.end(at, Some(&SessionError::Closed));
         }
         self.turn.settle(&self.hub, &self.totals);
+    }
+
+    /// What the poller would report of everybody, and more.
+    #[cfg(test)]
+    pub(crate) fn on_everything(&mut self) {
+        for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
+            self.on_writable(at);
+            self.on_readable(at, false);
+        }
     }
 
     #[cfg(test)]
@@ -436,12 +518,12 @@ impl Driver {
                     asked = true;
                     continue;
                 }
-                let id = ConnId(event.token().0 as u64);
+                let at = event.token().0;
                 if event.is_writable() {
-                    worker.on_writable(id);
+                    worker.on_writable(at);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    worker.on_readable(id, event.is_read_closed() || event.is_error());
+                    worker.on_readable(at, event.is_read_closed() || event.is_error());
                 }
             }
             if asked {

@@ -21,6 +21,7 @@ mod reader;
 mod tls;
 mod unbuilt;
 
+use std::fmt;
 use std::time::SystemTime;
 
 use derp_ops::debug_access::DebugAccess;
@@ -94,7 +95,7 @@ pub struct Config {
 }
 
 /// What a configuration depends on besides what the operator gave.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Surroundings {
     /// The environment, for directories such as `HOME`.
     pub vars: Vars,
@@ -104,6 +105,17 @@ pub struct Surroundings {
     pub now: SystemTime,
     /// How many bytes of memory this process may use, where that is limited.
     pub memory_limit: Option<u64>,
+}
+
+impl fmt::Debug for Surroundings {
+    // Variables may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("is_root", &self.is_root)
+            .field("now", &self.now)
+            .field("memory_limit", &self.memory_limit)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {

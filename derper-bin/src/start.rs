@@ -1,5 +1,6 @@
 //! From the process's words and variables to a configuration, and what is printed about it.
 
+use std::fmt;
 use std::io::Write;
 
 use crate::args::{Args, Exit};
@@ -10,12 +11,21 @@ use crate::problem::Mistakes;
 use crate::{clock, memory, process};
 
 /// What the operator started the program with. It is kept, for a reload reads it again.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Start {
     /// The command line.
     pub args: Args,
     /// The environment.
     pub vars: Vars,
+}
+
+impl fmt::Debug for Start {
+    // Variables may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("args", &self.args)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Start {

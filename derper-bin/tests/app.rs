@@ -201,6 +201,13 @@ fn client_key(byte: u8) -> NodePrivate {
     NodePrivate::from_random([byte; 32])
 }
 
+/// What should happen in no time; a failure and not a hang where it does not.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future)
+        .await
+        .expect("it happens soon")
+}
+
 /// A client that is in: it got an answer to a ping.
 async fn connect(relay: &Running, key: &NodePrivate) -> Client {
     let region = relay.hint.as_ref().expect("TLS").region();
@@ -215,7 +222,9 @@ async fn connect(relay: &Running, key: &NodePrivate) -> Client {
 
 async fn packet_from(client: &mut Client) -> (NodePublic, Vec<u8>) {
     loop {
-        if let Received::Packet { src, packet } = client.recv().await.expect("still connected") {
+        if let Received::Packet { src, packet } =
+            soon(client.recv()).await.expect("still connected")
+        {
             return (src, packet.to_vec());
         }
     }
@@ -269,7 +278,7 @@ async fn whoever_leaves_the_allowlist_is_closed_on_reload() {
         .send((config(dir.path(), flags, &[]), now()))
         .await
         .unwrap();
-    while bob.recv().await.is_ok() {}
+    soon(async { while bob.recv().await.is_ok() {} }).await;
     let left: Vec<_> = relay
         .server
         .clients()
@@ -283,7 +292,7 @@ async fn whoever_leaves_the_allowlist_is_closed_on_reload() {
         .await;
     let admitted = match refused {
         // The refusal may come after the client has sent its part.
-        Ok(mut client) => client.recv().await.is_ok(),
+        Ok(mut client) => soon(client.recv()).await.is_ok(),
         Err(_) => false,
     };
     assert!(!admitted);
@@ -403,7 +412,7 @@ async fn clients_are_told_before_the_relay_stops() {
     let mut client = connect(&relay, &client_key(0x11)).await;
     let stopping = tokio::spawn(relay.stop());
     let mut was_told = false;
-    while let Ok(received) = client.recv().await {
+    while let Ok(received) = soon(client.recv()).await {
         was_told |= matches!(received, Received::Restarting { .. });
     }
     assert!(was_told);

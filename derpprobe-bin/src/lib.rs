@@ -1,1 +1,29 @@
-//! (being written)
+//! Checks a fleet of relays from the outside: takes a DERP map, and does with each relay in it
+//! what clients do.
+//!
+//! ```text
+//!   args ─► config ─┬─► derpmap ─► plan ─► run ─► report
+//!                   └─► probe::Prober ──────┘
+//!                         tls   stun   relay   bandwidth
+//! ```
+//!
+//! [`plan`] and [`report`] are pure; [`probe`] has a file for each kind of probe. The program is
+//! the reference's `derpprobe -once` with the reference's flags, names of probes, output and exit
+//! code. It knows what the reference does not: nodes whose certificate is pinned or that are known
+//! by their address, and families of addresses that a node does not have.
+//!
+//! # What is not here
+//!
+//! Nothing stays running: no status page, no metrics, no history. [`config`] refuses flags that
+//! ask for it.
+
+pub mod args;
+pub mod config;
+pub mod deadline;
+pub mod derpmap;
+pub mod plan;
+pub mod probe;
+pub mod report;
+pub mod run;
+pub mod trust;
+pub mod web;

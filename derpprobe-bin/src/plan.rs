@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,16 +251,72 @@ fn of_node(
         });
     }
     let Some(interval) = options.stun else { return };
-    let ipv6 = stun_address::<Ipv6Addr>(node, "IPv6", &node.ipv6);
-    let ipv4 = stun_address::<Ipv4Addr>(node, "IPv4", &node.ipv4);
-    for (kind, address) in [("udp6", ipv6), ("udp", ipv4)] {
-        let job = match address.and_then(|ip| Some((ip?, stun_port(node).transpose()?))) {
-            None => continue,
-            Some((ip, port)) => match (ip, port) {
-                (Ok(ip), Ok(port)) => Job::Stun(SocketAddr::new(ip, port)),
-                (Err(err), _) | (_, Err(err)) => Job::Impossible(err),
-            },
+    for (kind, address) in [
+        ("udp6", stun_address::<Ipv6Addr>(node, "IPv6", &node.ipv6)),
+        ("udp", stun_address::<Ipv4Addr>(node, "IPv4", &node.ipv4)),
+    ] {
+        let job = match address {
+            Ok(None) => continue,
+            Ok(Some(server)) => Job::Stun(server),
+            Err(err) => Job::Impossible(err),
         };
         probes.push(Planned { name: format!("{prefix}/{kind}"), interval, job });
     }
 }
+
+/// The probes from one node of a region to one that may be another.
+fn of_pair(
+    region: &DerpRegion,
+    from: &Arc<DerpNode>,
+    to: &Arc<DerpNode>,
+    options: &PlanOptions,
+    probes: &mut Vec<Planned>,
+) {
+    let prefix = format!("derp/{}/{}/{}", region.region_code, from.name, to.name);
+    let pair = || Pair { from: Arc::clone(from), to: Arc::clone(to) };
+    if let Some(interval) = options.mesh {
+        probes.push(Planned {
+            name: format!("{prefix}/mesh"),
+            interval,
+            job: Job::Relay(pair()),
+        });
+    }
+    if let Some((interval, bytes)) = options.bandwidth {
+        probes.push(Planned {
+            name: format!("{prefix}/bw"),
+            interval,
+            job: Job::Bandwidth(pair(), bytes),
+        });
+    }
+}
+
+/// Where the node is asked for STUN in one family, or `None` where it is not.
+///
+/// An empty field leaves the address to DNS, which the reference does not probe either; `none`
+/// says that there is no such address.
+fn stun_address<A>(
+    node: &DerpNode,
+    field: &'static str,
+    value: &str,
+) -> Result<Option<SocketAddr>, FieldError>
+where
+    A: FromStr + Into<IpAddr>,
+{
+    if value.is_empty() || value == "none" || node.stun_port == -1 {
+        return Ok(None);
+    }
+    let name = || node.name.clone();
+    let Ok(ip) = value.parse::<A>() else {
+        return Err(FieldError::Address { node: name(), field, value: value.to_owned() });
+    };
+    match node.stun_port() {
+        Some(port) => Ok(Some(SocketAddr::new(ip.into(), port))),
+        None => Err(FieldError::StunPort { node: name(), port: node.stun_port }),
+    }
+}
+
+/// How many regions an error names.
+const SHOWN_REGIONS: usize = 20;
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,14 @@
 //!
 //! # Features
 //!
-//! * `allowlist` (default): `Allowlist`, a list of keys in a file.
+//! * `allowlist` (default): `Allowlist` and `Denylist`, lists of keys in files.
+//! * `watch`: `watch_file`, which notices that such a file has changed.
+//! * `tailscaled`: `Tailscaled` asks the tailscaled of this machine.
+//! * `headscale`: `Headscale` asks a Headscale server.
+//! * `admission`: `Admission` asks a URL, as the reference's `-verify-client-url` does.
+//! * `cached`: `Cached` remembers another verifier's answers, bounds what it is asked and counts.
+//!
+//! [`AnyOf`], [`AllOf`] and [`Denied`] combine verifiers, and each other.
 //!
 //! # What is not here
 //!
@@ -32,6 +39,9 @@
 #[cfg(feature = "allowlist")]
 mod allowlist;
 mod candidate;
+mod compose;
+#[cfg(feature = "allowlist")]
+mod denylist;
 mod verdict;
 
 pub use async_trait::async_trait;
@@ -39,9 +49,13 @@ pub use async_trait::async_trait;
 #[cfg(feature = "allowlist")]
 pub use allowlist::{Allowlist, AllowlistChange, AllowlistError, BadEntry, Place};
 pub use candidate::{Candidate, ConnMeta, ListenerId, TlsVersion};
-pub use verdict::{RateLimit, Verdict, VerifyError};
+pub use compose::{AllOf, AnyOf, Denied};
+#[cfg(feature = "allowlist")]
+pub use denylist::Denylist;
+pub use verdict::{FailMode, RateLimit, Verdict, VerifyError};
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// Decides whether a client that has proved it holds `client.key` may use the relay.
 ///
@@ -68,5 +82,12 @@ pub struct AllowAll;
 impl Verifier for AllowAll {
     async fn verify(&self, _: &Candidate<'_>) -> Result<Verdict, VerifyError> {
         Ok(Verdict::allow())
+    }
+}
+
+#[async_trait]
+impl<V: Verifier + ?Sized> Verifier for Arc<V> {
+    async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+        (**self).verify(client).await
     }
 }

@@ -70,7 +70,77 @@ pub enum VerifyError {
     /// It did not answer in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// It failed again and again, and is left in peace for a moment.
+    #[error("not asked, for the last {failures} requests failed")]
+    Suspended {
+        /// How many requests have failed in a row.
+        failures: u32,
+    },
+    /// More clients wait for an answer than may wait.
+    #[error("not asked, for too many clients wait for an answer")]
+    Overloaded,
+    /// It answered, with an HTTP status that is no answer to the question.
+    #[error("{what} answered with status {status}")]
+    Refused {
+        /// Who answered; with what it had to say, where that helps.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+    },
     /// It answered something that is not an answer.
     #[error("answer not understood: {0}")]
     BadAnswer(String),
+}
+
+impl VerifyError {
+    /// Whether the source of answers could not be asked at all. Only then may a client be let in
+    /// without an answer, by those who want that: whoever answers nonsense was reached, and a
+    /// crowd of clients that wait is something that strangers can bring about.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::TimedOut(_) | Self::Suspended { .. }
+        )
+    }
+
+    /// Whether the error says nothing about the client, so that what was last known of it may
+    /// stand in for an answer. A status below 500 may be meant as a denial.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        !matches!(self, Self::Refused { status, .. } if *status < 500)
+    }
+}
+
+/// One answer serves all who asked for it at the same time. The copy of an I/O error has its kind
+/// and its words.
+impl Clone for VerifyError {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Unreachable { what, source } => Self::Unreachable {
+                what: what.clone(),
+                source: std::io::Error::new(source.kind(), source.to_string()),
+            },
+            Self::TimedOut(limit) => Self::TimedOut(*limit),
+            Self::Suspended { failures } => Self::Suspended {
+                failures: *failures,
+            },
+            Self::Overloaded => Self::Overloaded,
+            Self::Refused { what, status } => Self::Refused {
+                what: what.clone(),
+                status: *status,
+            },
+            Self::BadAnswer(what) => Self::BadAnswer(what.clone()),
+        }
+    }
+}
+
+/// What becomes of a client while the source of answers cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailMode {
+    /// It is turned away.
+    #[default]
+    Closed,
+    /// It is admitted (`-verify-client-url-fail-open` of the reference).
+    Open,
 }

@@ -45,9 +45,16 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted = |name: &str| {
-        options.scenario.is_empty() || options.scenario.iter().any(|part| name.contains(part.as_str()))
+        options.scenario.is_empty()
+            || options
+                .scenario
+                .iter()
+                .any(|part| name.contains(part.as_str()))
     };
-    let scenarios: Vec<_> = SCENARIOS.iter().filter(|scenario| wanted(scenario.name)).collect();
+    let scenarios: Vec<_> = SCENARIOS
+        .iter()
+        .filter(|scenario| wanted(scenario.name))
+        .collect();
     ensure!(!scenarios.is_empty(), "no scenario is called that");
     let contestants = contestants(options)?;
     let rounds = if options.quick { 1 } else { options.rounds };
@@ -59,11 +66,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             failures += run_once(scenario, &contestants, round, options.quick, &mut reports);
         }
     }
-    let relays: Vec<_> = contestants.iter().map(|contestant| contestant.name.as_str()).collect();
+    let relays: Vec<_> = contestants
+        .iter()
+        .map(|contestant| contestant.name.as_str())
+        .collect();
     let lines = reports.lines(&relays);
     if !options.quick {
         print_table(&lines, &relays);
-        println!("\n{rounds} rounds; ticks that the host took from us: {}", stolen_ticks()? - steal);
+        println!(
+            "\n{rounds} rounds; ticks that the host took from us: {}",
+            stolen_ticks()? - steal
+        );
         write(&reports, &lines, &relays)?;
     }
     ensure!(failures == 0, "{failures} runs failed");
@@ -78,10 +91,16 @@ fn contestants(options: &Options) -> Result<Vec<Contestant>> {
         }
         None => {
             shell::run("cargo build --release --locked -p derper-bin -p testbed-load")?;
-            vec![Contestant::of_program("derpkit", &shell::release_dir().join("derper"))]
+            vec![Contestant::of_program(
+                "derpkit",
+                &shell::release_dir().join("derper"),
+            )]
         }
     };
-    contestants.push(Contestant::of_program("Go derper", &peers::install()?.go.join("derper")));
+    contestants.push(Contestant::of_program(
+        "Go derper",
+        &peers::install()?.go.join("derper"),
+    ));
     for against in &options.against {
         let (name, command) = against.split_once('=').context("--against NAME=COMMAND")?;
         contestants.push(Contestant::new(name, command));
@@ -105,7 +124,12 @@ fn run_once(
         }
         match contestant.measure(scenario, quick) {
             Ok(report) => {
-                println!("round {}  {:<18} {:<12} {report}", round + 1, scenario.name, contestant.name);
+                println!(
+                    "round {}  {:<18} {:<12} {report}",
+                    round + 1,
+                    scenario.name,
+                    contestant.name
+                );
                 reports.add(scenario.name, &contestant.name, report);
             }
             Err(error) => {
@@ -119,7 +143,13 @@ fn run_once(
 
 fn print_table(lines: &[Line], relays: &[&str]) {
     let header: Vec<_> = relays.iter().map(|relay| format!("{relay:>26}")).collect();
-    println!("\n{:<40}{}{:>10}  {:<24} met?", "", header.join(""), "ratio", "target");
+    println!(
+        "\n{:<40}{}{:>10}  {:<24} met?",
+        "",
+        header.join(""),
+        "ratio",
+        "target"
+    );
     for line in lines {
         let cells: Vec<_> = line
             .figures
@@ -143,7 +173,11 @@ fn print_table(lines: &[Line], relays: &[&str]) {
             Some(true) => "yes",
             Some(false) => "NO",
         };
-        println!("{title:<40}{}{ratio:>10}  {:<24} {met}", cells.join(""), line.row.target.to_string());
+        println!(
+            "{title:<40}{}{ratio:>10}  {:<24} {met}",
+            cells.join(""),
+            line.row.target.to_string()
+        );
     }
 }
 
@@ -151,7 +185,10 @@ fn write(reports: &Reports, lines: &[Line], relays: &[&str]) -> Result<()> {
     let dir = shell::target_dir().join("bench");
     fs::create_dir_all(&dir)?;
     for (scenario, document) in reports.documents() {
-        fs::write(dir.join(format!("{scenario}.json")), format!("{document:#}\n"))?;
+        fs::write(
+            dir.join(format!("{scenario}.json")),
+            format!("{document:#}\n"),
+        )?;
     }
     let table: Vec<_> = lines.iter().map(|line| line.to_json(relays)).collect();
     fs::write(dir.join("table.json"), format!("{:#}\n", json!(table)))?;
@@ -164,5 +201,9 @@ fn write(reports: &Reports, lines: &[Line], relays: &[&str]) -> Result<()> {
 fn stolen_ticks() -> Result<u64> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().context("an empty /proc/stat")?;
-    Ok(line.split_whitespace().nth(8).context("a /proc/stat without steal")?.parse()?)
+    Ok(line
+        .split_whitespace()
+        .nth(8)
+        .context("a /proc/stat without steal")?
+        .parse()?)
 }

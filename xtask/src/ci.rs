@@ -18,7 +18,10 @@ pub(crate) struct Options {
 const STEPS: &[(&str, &[&str])] = &[
     ("tests", &["cargo test --workspace --locked"]),
     ("fmt", &["cargo fmt --all --check"]),
-    ("clippy", &["cargo clippy --workspace --all-targets --locked -- -D warnings"]),
+    (
+        "clippy",
+        &["cargo clippy --workspace --all-targets --locked -- -D warnings"],
+    ),
     (
         "features",
         &[
@@ -26,15 +29,32 @@ const STEPS: &[(&str, &[&str])] = &[
             "cargo check --locked -p derp-proto -p derp-stun --no-default-features",
         ],
     ),
-    ("docs", &["cargo doc --workspace --no-deps --locked --document-private-items"]),
+    (
+        "docs",
+        &["cargo doc --workspace --no-deps --locked --document-private-items"],
+    ),
     ("tidy", &["cargo run --quiet --locked -p xtask -- tidy"]),
-    ("deny", &["cargo deny --log-level error check bans licenses sources"]),
-    ("fuzz replay", &["cargo test --manifest-path fuzz/Cargo.toml --locked"]),
-    ("interop", &["cargo run --quiet --locked -p xtask -- interop"]),
+    (
+        "deny",
+        &["cargo deny --log-level error check bans licenses sources"],
+    ),
+    (
+        "fuzz replay",
+        &["cargo test --manifest-path fuzz/Cargo.toml --locked"],
+    ),
+    (
+        "interop",
+        &["cargo run --quiet --locked -p xtask -- interop"],
+    ),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let wanted = |name: &str| {
+        options
+            .only
+            .as_ref()
+            .is_none_or(|only| name.contains(only.as_str()))
+    };
     let mut report = Vec::new();
     let mut failed = 0;
     for (name, lines) in STEPS.iter().filter(|(name, _)| wanted(name)) {

@@ -63,7 +63,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 impl Column {
     fn new(name: &str, program: PathBuf) -> Self {
-        Self { name: name.to_owned(), program, cells: BTreeMap::new() }
+        Self {
+            name: name.to_owned(),
+            program,
+            cells: BTreeMap::new(),
+        }
     }
 
     fn failures(&self) -> usize {
@@ -100,7 +104,9 @@ impl Column {
         for (case, extra) in [("tailnet", None), ("tailnet, WebSocket", Some("-ws"))] {
             let mut tailnet = Command::new(peers.drivers.join("tailnet"));
             tailnet.args(["-port", &port, "-insecure", "-stun-port", &stun_port]);
-            tailnet.args(["-bytes", &TAILNET_BYTES.to_string()]).args(extra);
+            tailnet
+                .args(["-bytes", &TAILNET_BYTES.to_string()])
+                .args(extra);
             let result = json_lines(&mut tailnet).and_then(|lines| {
                 let last = lines.last().context("no report")?;
                 Ok(format!("{} Mbit/s", number(last, "mbit_per_s")))
@@ -129,17 +135,30 @@ impl Column {
             Ok(lines) => lines,
             Err(error) => return self.note(client, Err(error)),
         };
-        let cases: Vec<_> = lines.iter().filter(|line| line.get("name").is_some()).collect();
+        let cases: Vec<_> = lines
+            .iter()
+            .filter(|line| line.get("name").is_some())
+            .collect();
         for case in &cases {
             let name = format!("{client}: {}", text(case, "name"));
             let detail = text(case, "detail");
             let passed = case.get("ok").and_then(Value::as_bool) == Some(true);
-            self.note(&name, if passed { Ok(detail) } else { Err(anyhow::Error::msg(detail)) });
+            self.note(
+                &name,
+                if passed {
+                    Ok(detail)
+                } else {
+                    Err(anyhow::Error::msg(detail))
+                },
+            );
         }
         let count = if cases.len() == expected {
             Ok(expected.to_string())
         } else {
-            Err(anyhow::anyhow!("{} cases instead of {expected}", cases.len()))
+            Err(anyhow::anyhow!(
+                "{} cases instead of {expected}",
+                cases.len()
+            ))
         };
         self.note(&format!("{client}: number of cases"), count);
     }
@@ -151,7 +170,10 @@ impl Column {
             self.program.display()
         );
         let mut command = Command::new(peers.drivers.join("e2e"));
-        command.arg("-bin").arg(&peers.go).args(["-bytes", &E2E_BYTES.to_string()]);
+        command
+            .arg("-bin")
+            .arg(&peers.go)
+            .args(["-bytes", &E2E_BYTES.to_string()]);
         command.args(["-relay-cmd", &relay]);
         let lines = json_lines(&mut command)?;
         let report = lines.last().context("no report")?;
@@ -173,17 +195,26 @@ fn probe(program: &Path, relay: &Relay, bandwidth: bool) -> Result<String> {
     let region = serde_json::json!({
         "RegionID": 900, "RegionCode": "test", "RegionName": "Test", "Nodes": [node],
     });
-    std::fs::write(&map, serde_json::json!({ "Regions": { "900": region } }).to_string())?;
+    std::fs::write(
+        &map,
+        serde_json::json!({ "Regions": { "900": region } }).to_string(),
+    )?;
     let mut command = Command::new(program);
     command.args(["-once", "-derp-map", &format!("file://{}", map.display())]);
-    command.args(["-mesh-psk-file"]).arg(relay.mesh_key_file()).args(["-spread=false"]);
+    command
+        .args(["-mesh-psk-file"])
+        .arg(relay.mesh_key_file())
+        .args(["-spread=false"]);
     // An address in place of a name fails Go's TLS and mesh probes whatever the relay is.
     let go_only = ["-tls-interval=0", "-mesh-interval=0", "-bw-interval=10s"];
     if bandwidth {
         command.args(go_only);
     }
     let text = output(&mut command)?;
-    let good = text.lines().filter(|line| line.starts_with("good:")).count();
+    let good = text
+        .lines()
+        .filter(|line| line.starts_with("good:"))
+        .count();
     ensure!(good > 0 && !text.contains("bad:"), "{text}");
     Ok(format!("{good} good"))
 }
@@ -191,7 +222,10 @@ fn probe(program: &Path, relay: &Relay, bandwidth: bool) -> Result<String> {
 /// Runs a command and returns what it prints on both streams; an error where it fails.
 fn output(command: &mut Command) -> Result<String> {
     let name = format!("{:?}", command.get_program());
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     if !output.status.success() {
@@ -204,9 +238,15 @@ fn output(command: &mut Command) -> Result<String> {
 /// as it prints some: what failed stands in them.
 fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
     let name = format!("{:?}", command.get_program());
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     let listed = lines.iter().any(|line| line.get("name").is_some());
     if lines.is_empty() || (!output.status.success() && !listed) {
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -216,17 +256,29 @@ fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
 }
 
 fn text(value: &Value, field: &str) -> String {
-    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn number(value: &Value, field: &str) -> String {
-    value.get(field).and_then(Value::as_f64).map_or_else(|| "?".to_owned(), |n| format!("{n:.2}"))
+    value
+        .get(field)
+        .and_then(Value::as_f64)
+        .map_or_else(|| "?".to_owned(), |n| format!("{n:.2}"))
 }
 
 fn print_table(columns: &[Column]) {
-    let cases: std::collections::BTreeSet<_> =
-        columns.iter().flat_map(|column| column.cells.keys()).collect();
-    let header: Vec<_> = columns.iter().map(|column| format!("{:<28}", column.name)).collect();
+    let cases: std::collections::BTreeSet<_> = columns
+        .iter()
+        .flat_map(|column| column.cells.keys())
+        .collect();
+    let header: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{:<28}", column.name))
+        .collect();
     println!("\n{:<52} {}", "case", header.join(" "));
     for case in cases {
         let cells: Vec<_> = columns
@@ -243,6 +295,11 @@ fn print_table(columns: &[Column]) {
         println!("{case:<52.52} {}", cells.join(" "));
     }
     for column in columns {
-        println!("{}: {} of {} failed", column.name, column.failures(), column.cells.len());
+        println!(
+            "{}: {} of {} failed",
+            column.name,
+            column.failures(),
+            column.cells.len()
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! Chores that are more than one cargo command: `cargo xtask --help`.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores report to whoever runs them")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "chores report to whoever runs them"
+)]
 
 mod bench;
 mod ci;

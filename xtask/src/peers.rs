@@ -20,14 +20,24 @@ pub(crate) struct Peers {
 
 /// Installs what is missing.
 pub(crate) fn install() -> Result<Peers> {
-    ensure!(shell::works("go", &["version"]), "interop needs Go 1.26.6 or later on the PATH");
+    ensure!(
+        shell::works("go", &["version"]),
+        "interop needs Go 1.26.6 or later on the PATH"
+    );
     let go = shell::target_dir().join("peers").join(GO_VERSION);
-    let missing: Vec<_> = PROGRAMS.iter().filter(|program| !go.join(program).exists()).collect();
+    let missing: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|program| !go.join(program).exists())
+        .collect();
     if !missing.is_empty() {
         println!("installing {missing:?} {GO_VERSION}; the first time takes minutes");
         let mut command = shell::command("go");
         command.arg("install").env("GOBIN", &go);
-        command.args(missing.iter().map(|name| format!("tailscale.com/cmd/{name}@{GO_VERSION}")));
+        command.args(
+            missing
+                .iter()
+                .map(|name| format!("tailscale.com/cmd/{name}@{GO_VERSION}")),
+        );
         shell::run_command(&mut command, "go install")?;
     }
     let drivers = shell::target_dir().join("go");

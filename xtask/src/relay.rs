@@ -50,7 +50,8 @@ impl Relay {
         if launch.command.iter().any(|word| word.contains("{port}")) {
             let (port, stun_port) = (place.port.to_string(), place.stun_port.to_string());
             command.args(launch.command.iter().map(|word| {
-                word.replace("{port}", &port).replace("{stun_port}", &stun_port)
+                word.replace("{port}", &port)
+                    .replace("{stun_port}", &stun_port)
             }));
         } else {
             command.args(launch.command).args(place.flags(launch.plain));
@@ -64,7 +65,10 @@ impl Relay {
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
-        #[expect(clippy::disallowed_methods, reason = "a bound on a wait for another program")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a bound on a wait for another program"
+        )]
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(20) {
             if let Some(status) = self.child.try_wait()? {
@@ -139,8 +143,19 @@ impl Place {
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        let Self { port, stun_port, http_port, dir } = self;
-        let mut relay = Relay { child, port, stun_port, http_port, dir };
+        let Self {
+            port,
+            stun_port,
+            http_port,
+            dir,
+        } = self;
+        let mut relay = Relay {
+            child,
+            port,
+            stun_port,
+            http_port,
+            dir,
+        };
         relay.wait_until_ready()?;
         Ok(relay)
     }
@@ -157,7 +172,10 @@ impl Drop for Relay {
 #[cfg(unix)]
 fn restrict(file: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    Ok(fs::set_permissions(file, fs::Permissions::from_mode(0o600))?)
+    Ok(fs::set_permissions(
+        file,
+        fs::Permissions::from_mode(0o600),
+    )?)
 }
 
 fn free_tcp_port() -> Result<u16> {

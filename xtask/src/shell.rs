@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 
 /// The root of the repository.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask is a folder of the repository")
 }
 
 /// A command that runs in the root of the repository.
@@ -27,14 +29,19 @@ pub(crate) fn run(line: &str) -> Result<()> {
 
 /// Runs `command`, which errors call `name`.
 pub(crate) fn run_command(command: &mut Command, name: &str) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run `{name}`"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run `{name}`"))?;
     ensure!(status.success(), "`{name}` ended with {status}");
     Ok(())
 }
 
 /// Whether `program` answers to `args`.
 pub(crate) fn works(program: impl AsRef<Path>, args: &[&str]) -> bool {
-    command(program).args(args).output().is_ok_and(|output| output.status.success())
+    command(program)
+        .args(args)
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 /// Where cargo puts release builds.

@@ -12,25 +12,53 @@ use crate::shell;
 const BANNED: &[(&str, &[&str], &str)] = &[
     (
         "derp-proto",
-        &["tokio", "tracing", "mio", "rustls", "getrandom", "derp-server", "derp-client"],
+        &[
+            "tokio",
+            "tracing",
+            "mio",
+            "rustls",
+            "getrandom",
+            "derp-server",
+            "derp-client",
+        ],
         "the codec does no I/O, reads no clock and needs no cipher provider",
     ),
-    ("derp-stun", &["derp-proto", "derp-server", "derp-client"], "STUN knows nothing of DERP"),
-    ("derp-verify", &["derp-server", "derp-client"], "a verifier sees a candidate, not the relay"),
+    (
+        "derp-stun",
+        &["derp-proto", "derp-server", "derp-client"],
+        "STUN knows nothing of DERP",
+    ),
+    (
+        "derp-verify",
+        &["derp-server", "derp-client"],
+        "a verifier sees a candidate, not the relay",
+    ),
     (
         "derp-server",
-        &["clap", "anyhow", "toml", "derp-client", "derp-stun", "derp-ops"],
+        &[
+            "clap",
+            "anyhow",
+            "toml",
+            "derp-client",
+            "derp-stun",
+            "derp-ops",
+        ],
         "the core is embedded by other programs, and knows no flag and no file",
     ),
-    ("derp-client", &["derp-server", "clap", "anyhow"], "a client needs no relay"),
-    ("derp-ops", &["derp-server", "derp-client"], "what both programs share knows neither's job"),
+    (
+        "derp-client",
+        &["derp-server", "clap", "anyhow"],
+        "a client needs no relay",
+    ),
+    (
+        "derp-ops",
+        &["derp-server", "derp-client"],
+        "what both programs share knows neither's job",
+    ),
 ];
 
 /// Files that may touch what the rest of their crate must not.
-const CLOCK_READERS: &[&str] = &[
-    "derp-server/src/clock.rs",
-    "derp-server/src/accept.rs",
-];
+const CLOCK_READERS: &[&str] = &["derp-server/src/clock.rs", "derp-server/src/accept.rs"];
 
 pub(crate) fn run() -> Result<()> {
     let metadata = MetadataCommand::new()
@@ -55,7 +83,11 @@ pub(crate) fn run() -> Result<()> {
 
 fn dependencies_point_one_way(metadata: &Metadata, faults: &mut Vec<String>) {
     for (name, banned, why) in BANNED {
-        let Some(package) = metadata.packages.iter().find(|package| *package.name == *name) else {
+        let Some(package) = metadata
+            .packages
+            .iter()
+            .find(|package| *package.name == *name)
+        else {
             faults.push(format!("no crate is called {name}: has tidy grown stale?"));
             continue;
         };
@@ -73,7 +105,10 @@ fn lints_are_inherited(metadata: &Metadata, faults: &mut Vec<String>) -> Result<
     for package in &metadata.packages {
         let manifest = fs::read_to_string(&package.manifest_path)?;
         if !manifest.contains("[lints]\nworkspace = true") {
-            faults.push(format!("{} does not inherit the workspace's lints", package.name));
+            faults.push(format!(
+                "{} does not inherit the workspace's lints",
+                package.name
+            ));
         }
     }
     Ok(())
@@ -81,20 +116,34 @@ fn lints_are_inherited(metadata: &Metadata, faults: &mut Vec<String>) -> Result<
 
 fn check_file(file: &Path, faults: &mut Vec<String>) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let name = file.strip_prefix(shell::root()).unwrap_or(file).display().to_string();
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = file
+        .strip_prefix(shell::root())
+        .unwrap_or(file)
+        .display()
+        .to_string();
+    let stem = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
     let mut fault = |what: &str| faults.push(format!("{name}: {what}"));
     let first = text.lines().find(|line| !line.starts_with("#!["));
     if !first.is_some_and(|line| line.starts_with("//!")) {
         fault("says nothing of what it is for (//!)");
     }
-    if matches!(stem, "utils" | "util" | "common" | "helpers" | "types" | "misc") {
+    if matches!(
+        stem,
+        "utils" | "util" | "common" | "helpers" | "types" | "misc"
+    ) {
         fault("has a name that says nothing");
     }
     for (n, line) in text.lines().enumerate() {
         let n = n + 1;
         // What is looked for is spelled in two parts, so that it is not found here.
-        for mark in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore")] {
+        for mark in [
+            concat!("TO", "DO"),
+            concat!("FIX", "ME"),
+            concat!("#[ign", "ore"),
+        ] {
             if line.contains(mark) {
                 fault(&format!("line {n} is marked as unfinished ({mark})"));
             }
@@ -103,7 +152,9 @@ fn check_file(file: &Path, faults: &mut Vec<String>) -> Result<()> {
             && name.starts_with("derp-server/src")
             && !CLOCK_READERS.contains(&name.as_str())
         {
-            fault(&format!("line {n} reads the clock; derp-server/src/clock.rs does"));
+            fault(&format!(
+                "line {n} reads the clock; derp-server/src/clock.rs does"
+            ));
         }
     }
     Ok(())
@@ -114,7 +165,10 @@ fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             files.extend(rust_files(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {

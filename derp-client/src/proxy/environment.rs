@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Proxy, ProxyError};
-use crate::target::{Host, split_port};
+use crate::url::{Host, split_port};
 
 /// The proxies of an environment, read once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

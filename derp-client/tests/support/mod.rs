@@ -6,10 +6,12 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod talk;
 pub mod tls;
 pub mod websocket;
 
 use bytes::BytesMut;
+use derp_client::{Client, ClientReader, ClientWriter, Login, Received};
 use derp_proto::{
     ClientFrame, ClientHello, ClientSide, FrameDecoder, Greeted, MAX_CLIENT_INFO_LEN, NodePrivate,
     NodePublic, OwnedFrame, ServerFrame, ServerInfo,
@@ -33,6 +35,32 @@ pub fn client_key() -> NodePrivate {
 pub fn pipe(room: usize) -> (DuplexStream, Peer<DuplexStream>) {
     let (ours, theirs) = duplex(room);
     (ours, Peer::new(theirs))
+}
+
+/// A client that was admitted, over a pipe with room for `room` bytes.
+pub async fn connected(room: usize) -> (Client, Peer<DuplexStream>) {
+    let (io, mut peer) = pipe(room);
+    let login = Login::new(client_key());
+    let (client, _) = tokio::join!(Client::handshake_over(io, &login), peer.accept());
+    let mut client = client.expect("a login");
+    assert_eq!(
+        client.recv().await.expect("it is admitted"),
+        Received::ServerInfo(ServerInfo::plain())
+    );
+    (client, peer)
+}
+
+pub async fn split(room: usize) -> (ClientReader, ClientWriter, Peer<DuplexStream>) {
+    let (client, peer) = connected(room).await;
+    let (reader, writer) = client.split();
+    (reader, writer, peer)
+}
+
+pub fn packet(src: NodePublic, packet: &[u8]) -> Received {
+    Received::Packet {
+        src,
+        packet: packet.to_vec().into(),
+    }
 }
 
 /// The relay's end of a connection.

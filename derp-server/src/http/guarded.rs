@@ -23,17 +23,16 @@ pub(super) struct Guarded<IO> {
 
 impl<IO> Guarded<IO> {
     pub(super) const fn new(io: IO, already_read: Bytes) -> Self {
-        Self { io, already_read, stalled: None }
+        Self {
+            io,
+            already_read,
+            stalled: None,
+        }
     }
 
     /// The stream, and what of the bytes that were read already is left.
     pub(super) fn into_parts(self) -> (IO, Bytes) {
         (self.io, self.already_read)
-    }
-
-    /// Whether bytes wait above that could not be written.
-    pub(super) const fn is_stalled(&self) -> bool {
-        self.stalled.is_some()
     }
 
     /// Passes on how a write went, or that it has waited for too long.
@@ -46,9 +45,13 @@ impl<IO> Guarded<IO> {
             self.stalled = None;
             return write;
         }
-        let stalled =
-            self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
-        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        stalled
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

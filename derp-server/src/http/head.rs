@@ -11,8 +11,8 @@ use derp_proto::http::{
     DERP_PATH, FAST_START_HEADER, IDEAL_NODE_HEADER, UPGRADE_DERP, UPGRADE_WEBSOCKET,
     WEBSOCKET_PROTOCOL,
 };
-use http::header::{ALLOW, HeaderName, SEC_WEBSOCKET_VERSION};
 use http::StatusCode;
+use http::header::{ALLOW, HeaderName, SEC_WEBSOCKET_VERSION};
 use thiserror::Error;
 
 use crate::websocket::AcceptKey;
@@ -157,7 +157,10 @@ pub(crate) fn read_head(buf: &[u8]) -> Result<Option<Head>, HeadError> {
         return Err(HeadError::Malformed);
     };
     let is_http11 = request.version == Some(1);
-    let fields = request.headers.iter().map(|header| (header.name, header.value));
+    let fields = request
+        .headers
+        .iter()
+        .map(|header| (header.name, header.value));
     let fields = Fields::collect(fields, is_http11)?;
     let route = if path_of(target) == DERP_PATH {
         fields.route(method, is_http11)?
@@ -187,7 +190,10 @@ pub(crate) fn route_at_any_path<B>(request: &http::Request<B>) -> Result<Route, 
 }
 
 fn fields_of<B>(request: &http::Request<B>) -> Result<Fields<'_>, HeadError> {
-    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let headers = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
     Fields::collect(headers, is_http11(request))
 }
 
@@ -296,7 +302,8 @@ impl<'a> Fields<'a> {
     /// Decides on a request for [`DERP_PATH`].
     fn route(&self, method: &str, is_http11: bool) -> Result<Route, HeadError> {
         let asks_for = |protocol: &str| {
-            self.upgrade.is_some_and(|value| value.eq_ignore_ascii_case(protocol.as_bytes()))
+            self.upgrade
+                .is_some_and(|value| value.eq_ignore_ascii_case(protocol.as_bytes()))
         };
         let is_websocket = asks_for(UPGRADE_WEBSOCKET);
         // RFC 9110, 7.8: HTTP/1.0 knows no upgrade. A proxy that names other things in
@@ -311,13 +318,15 @@ impl<'a> Fields<'a> {
         if method != "GET" {
             return Err(HeadError::UpgradeMethod);
         }
-        let has_length = self.content_length.is_some_and(|value| value.iter().any(|&b| b != b'0'));
+        let has_length = self
+            .content_length
+            .is_some_and(|value| value.iter().any(|&b| b != b'0'));
         if has_length || self.transfer_encoding.is_some() {
             return Err(HeadError::UpgradeBody);
         }
-        let offers_derp = self.websocket_protocol.is_some_and(|value| {
-            tokens(value).any(|token| token == WEBSOCKET_PROTOCOL.as_bytes())
-        });
+        let offers_derp = self
+            .websocket_protocol
+            .is_some_and(|value| tokens(value).any(|token| token == WEBSOCKET_PROTOCOL.as_bytes()));
         let upgrade = if is_websocket && offers_derp {
             self.websocket()?
         } else {
@@ -346,7 +355,9 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whether these can be a host and a port (RFC 3986, 3.2.2). An empty one is legal.
 fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&b))
+    value
+        .iter()
+        .all(|&b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&b))
 }
 
 /// The path of a request target, which a proxy's client sends with scheme and authority.
@@ -364,7 +375,8 @@ fn path_of(target: &str) -> &str {
 
 /// Whether a line ends in LF alone. The first byte is known to be no line end.
 fn has_bare_line_feed(head: &[u8]) -> bool {
-    head.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
+    head.windows(2)
+        .any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
 }
 
 #[cfg(test)]

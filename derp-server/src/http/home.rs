@@ -32,7 +32,9 @@ impl FromStr for Home {
             "" => Ok(Self::Default),
             "blank" => Ok(Self::Blank),
             url if url.starts_with("http://") || url.starts_with("https://") => {
-                HeaderValue::from_str(url).map(Self::Redirect).map_err(|_| HomeError)
+                HeaderValue::from_str(url)
+                    .map(Self::Redirect)
+                    .map_err(|_| HomeError)
             }
             _ => Err(HomeError),
         }
@@ -97,7 +99,12 @@ mod tests {
     use super::*;
 
     fn page(hostname: &str, is_derp_enabled: bool, has_debug_link: bool) -> String {
-        HomePage { hostname, is_derp_enabled, has_debug_link }.render()
+        HomePage {
+            hostname,
+            is_derp_enabled,
+            has_debug_link,
+        }
+        .render()
     }
 
     #[test]
@@ -119,10 +126,22 @@ mod tests {
     #[test]
     fn tailscale_relays_are_known_by_their_name() {
         for name in ["derp", "derp1", "derp1b", "derp02", "derp-nyc", "derpfoo"] {
-            assert!(is_tailscale_relay(&format!("{name}.tailscale.com")), "{name}");
-            assert!(is_tailscale_relay(&format!("{name}.tailscale.com.")), "{name}");
+            assert!(
+                is_tailscale_relay(&format!("{name}.tailscale.com")),
+                "{name}"
+            );
+            assert!(
+                is_tailscale_relay(&format!("{name}.tailscale.com.")),
+                "{name}"
+            );
         }
-        for name in ["derp02.bar.tailscale.com", "example.net", "tailscale.com", "", "xderp.tailscale.com"] {
+        for name in [
+            "derp02.bar.tailscale.com",
+            "example.net",
+            "tailscale.com",
+            "",
+            "xderp.tailscale.com",
+        ] {
             assert!(!is_tailscale_relay(name), "{name}");
         }
     }
@@ -133,7 +152,12 @@ mod tests {
         assert_eq!("blank".parse(), Ok(Home::Blank));
         let url = HeaderValue::from_static("https://example.com/x");
         assert_eq!("https://example.com/x".parse(), Ok(Home::Redirect(url)));
-        for bad in ["Blank", "example.com", "ftp://example.com", "http://a\r\nX: y"] {
+        for bad in [
+            "Blank",
+            "example.com",
+            "ftp://example.com",
+            "http://a\r\nX: y",
+        ] {
             assert_eq!(bad.parse::<Home>(), Err(HomeError), "{bad}");
         }
     }

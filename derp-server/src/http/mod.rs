@@ -12,7 +12,7 @@
 //! may be sent at all, and because of what is worth being strict about in front of a byte stream.
 //! Everything else, and every later request of the same connection, is hyper's.
 //!
-//! [`mount`] is for relays inside of somebody else's HTTP server.
+//! [`mount()`] is for relays inside of somebody else's HTTP server.
 
 mod guarded;
 mod head;
@@ -27,5 +27,5 @@ pub use mount::{Mounted, MountedStream, Upgrading, mount};
 pub use pages::{Extra, NoExtra, Pages, PagesConfig, UnknownPaths};
 
 pub(crate) use head::{Route, Upgrade, read_head};
-pub(crate) use serve::{Asked, serve_pages, serve_port_80};
+pub(crate) use serve::{Asked, close, serve_pages, serve_port_80};
 pub(crate) use upgrade::{refusal, upgrade_response};

@@ -51,7 +51,10 @@ pub fn mount<B>(request: &mut Request<B>, server_key: &NodePublic) -> Mounted {
         Ok(Route::Other) => return Mounted::Respond(upgrade_required()),
         Err(error) => return Mounted::Respond(refusal(error)),
     };
-    if let Upgrade::Derp(DerpUpgrade { fast_start: true, .. }) = upgrade {
+    if let Upgrade::Derp(DerpUpgrade {
+        fast_start: true, ..
+    }) = upgrade
+    {
         // Its client reads no response, and would take one for frames. It would have to be told
         // so by TLS first, so that no client of Go's comes here.
         let why = "fast start needs a TLS listener of the relay's own\n";
@@ -61,7 +64,13 @@ pub fn mount<B>(request: &mut Request<B>, server_key: &NodePublic) -> Mounted {
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     set_upgrade_headers(response.headers_mut(), &upgrade, server_key);
     let on_upgrade = hyper::upgrade::on(request);
-    Mounted::Upgrade { response, upgrading: Upgrading { on_upgrade, upgrade } }
+    Mounted::Upgrade {
+        response,
+        upgrading: Upgrading {
+            on_upgrade,
+            upgrade,
+        },
+    }
 }
 
 fn set_upgrade_headers(headers: &mut HeaderMap, upgrade: &Upgrade, server_key: &NodePublic) {
@@ -71,16 +80,20 @@ fn set_upgrade_headers(headers: &mut HeaderMap, upgrade: &Upgrade, server_key: &
             let key = HeaderValue::try_from(server_key.to_hex())
                 .expect("hexadecimal digits are plain ASCII");
             headers.insert(UPGRADE, HeaderValue::from_static(UPGRADE_DERP));
-            headers.insert(VERSION_HEADER, HeaderValue::from(u16::from(PROTOCOL_VERSION)));
+            headers.insert(
+                VERSION_HEADER,
+                HeaderValue::from(u16::from(PROTOCOL_VERSION)),
+            );
             headers.insert(PUBLIC_KEY_HEADER, key);
         }
         Upgrade::WebSocket { accept } => {
-            let accept =
-                HeaderValue::try_from(accept.as_str()).expect("base64 is plain ASCII");
+            let accept = HeaderValue::try_from(accept.as_str()).expect("base64 is plain ASCII");
             headers.insert(UPGRADE, HeaderValue::from_static(UPGRADE_WEBSOCKET));
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-            headers
-                .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(WEBSOCKET_PROTOCOL));
+            headers.insert(
+                SEC_WEBSOCKET_PROTOCOL,
+                HeaderValue::from_static(WEBSOCKET_PROTOCOL),
+            );
         }
     }
 }
@@ -96,7 +109,13 @@ impl Upgrading {
     /// Whether the client would rather have reached another node of the region.
     #[must_use]
     pub const fn is_not_ideal(&self) -> bool {
-        matches!(self.upgrade, Upgrade::Derp(DerpUpgrade { ideal_node: true, .. }))
+        matches!(
+            self.upgrade,
+            Upgrade::Derp(DerpUpgrade {
+                ideal_node: true,
+                ..
+            })
+        )
     }
 
     /// Waits until the response is sent, and returns the stream of DERP frames.

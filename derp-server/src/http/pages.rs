@@ -32,7 +32,10 @@ const ACME_CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 
 /// What browsers are told to be careful about (`tsweb.AddBrowserHeaders`).
 const BROWSER_HEADERS: [(HeaderName, &str); 4] = [
-    (STRICT_TRANSPORT_SECURITY, "max-age=63072000; includeSubDomains"),
+    (
+        STRICT_TRANSPORT_SECURITY,
+        "max-age=63072000; includeSubDomains",
+    ),
     (
         CONTENT_SECURITY_POLICY,
         "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'; \
@@ -123,7 +126,11 @@ impl Pages {
     /// Pages as `config` says, with `extra` before them.
     #[must_use]
     pub fn new(config: PagesConfig, extra: impl Extra) -> Self {
-        Self { config, bootstrap_dns: RwLock::default(), extra: Box::new(extra) }
+        Self {
+            config,
+            bootstrap_dns: RwLock::default(),
+            extra: Box::new(extra),
+        }
     }
 
     /// Whether clients may connect.
@@ -134,7 +141,10 @@ impl Pages {
 
     /// Answers `/bootstrap-dns` with this JSON document from now on.
     pub fn set_bootstrap_dns(&self, document: Bytes) {
-        *self.bootstrap_dns.write().unwrap_or_else(PoisonError::into_inner) = document;
+        *self
+            .bootstrap_dns
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = document;
     }
 
     /// Answers a request on the listener that serves DERP.
@@ -154,9 +164,7 @@ impl Pages {
         }
         match request.uri().path() {
             BOOTSTRAP_DNS_PATH => self.bootstrap_dns(),
-            ROBOTS_TXT_PATH => {
-                for_browsers(text(StatusCode::OK, "User-agent: *\nDisallow: /\n"))
-            }
+            ROBOTS_TXT_PATH => for_browsers(text(StatusCode::OK, "User-agent: *\nDisallow: /\n")),
             path if path == "/" || self.config.unknown_paths == UnknownPaths::Home => {
                 self.home(request, conn)
             }
@@ -212,7 +220,11 @@ impl Pages {
     }
 
     fn bootstrap_dns(&self) -> Response<Bytes> {
-        let document = self.bootstrap_dns.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let document = self
+            .bootstrap_dns
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for_browsers(page(StatusCode::OK, JSON, document))
     }
 
@@ -234,7 +246,10 @@ impl Pages {
 
 /// Tells somebody who asked for DERP without an upgrade what is missing.
 pub(super) fn upgrade_required() -> Response<Bytes> {
-    let mut response = text(StatusCode::UPGRADE_REQUIRED, "DERP requires connection upgrade\n");
+    let mut response = text(
+        StatusCode::UPGRADE_REQUIRED,
+        "DERP requires connection upgrade\n",
+    );
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static(UPGRADE_DERP));
     // RFC 9110, 7.8: whoever sends `Upgrade` names it here as well.
@@ -246,7 +261,9 @@ pub(super) fn upgrade_required() -> Response<Bytes> {
 pub(super) fn probe(method: &Method) -> Response<Bytes> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "bogus probe method\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     let mut response = Response::new(Bytes::new());
@@ -264,7 +281,10 @@ fn generate_204(request: &Request<()>) -> Response<Bytes> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(NEVER_CACHE));
-    let challenge = request.headers().get(CHALLENGE_HEADER).map(HeaderValue::as_bytes);
+    let challenge = request
+        .headers()
+        .get(CHALLENGE_HEADER)
+        .map(HeaderValue::as_bytes);
     if let Some(challenge) = challenge.filter(|challenge| is_valid_challenge(challenge)) {
         let answer = HeaderValue::from_bytes(&[b"response ", challenge].concat())
             .expect("a valid challenge is plain ASCII");
@@ -285,7 +305,9 @@ fn page(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Respon
 /// A line of text that no browser takes for anything else.
 pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = page(status, TEXT, body);
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -297,7 +319,9 @@ fn redirect(location: HeaderValue) -> Response<Bytes> {
 
 fn for_browsers(mut response: Response<Bytes>) -> Response<Bytes> {
     for (name, value) in BROWSER_HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

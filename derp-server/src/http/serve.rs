@@ -1,9 +1,9 @@
 //! Serves pages over a connection, until it ends or asks to become a DERP client's after all.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::error::Error as _;
 use std::future::{poll_fn, ready};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -98,7 +98,9 @@ where
         let nth = requests.fetch_add(1, Ordering::Relaxed) + 1;
         let response = answer(&request).map(|mut response| {
             if nth >= MAX_REQUESTS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response.map(Full::new)
         });
@@ -115,17 +117,20 @@ where
     let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
 
     let parts = connection.into_parts();
-    let io = parts.io.into_inner();
-    // An earlier response that is stuck in hyper would be lost.
-    let is_intact = !io.is_stalled();
-    let (stream, rest) = io.into_parts();
+    let (stream, rest) = parts.io.into_inner().into_parts();
     match served.err().and_then(asked_for) {
-        Some(upgrade) if is_intact => {
+        // No earlier response is lost with what hyper holds: it takes a request only when the
+        // response before it has been flushed.
+        Some(upgrade) => {
             let mut received = BytesMut::from(parts.read_buf);
             received.extend_from_slice(&rest);
-            Some(Asked { stream, received: received.freeze(), upgrade })
+            Some(Asked {
+                stream,
+                received: received.freeze(),
+                upgrade,
+            })
         }
-        _ => {
+        None => {
             close(stream).await;
             None
         }
@@ -136,7 +141,9 @@ where
 pub(super) fn refusal(error: HeadError) -> Response<Bytes> {
     let mut response = text(error.status(), format!("{error}\n"));
     if let Some((name, value)) = error.hint() {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

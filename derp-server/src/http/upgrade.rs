@@ -14,8 +14,12 @@ use super::head::{DerpUpgrade, HeadError, Upgrade};
 /// The spelling and the order of the headers are those of `derp/derpserver/handler.go`.
 pub(crate) fn upgrade_response(upgrade: &Upgrade, server_key: &NodePublic) -> Vec<u8> {
     let response = match upgrade {
-        Upgrade::Derp(DerpUpgrade { fast_start: true, .. }) => String::new(),
-        Upgrade::Derp(DerpUpgrade { fast_start: false, .. }) => format!(
+        Upgrade::Derp(DerpUpgrade {
+            fast_start: true, ..
+        }) => String::new(),
+        Upgrade::Derp(DerpUpgrade {
+            fast_start: false, ..
+        }) => format!(
             "HTTP/1.1 101 Switching Protocols\r\n\
              Upgrade: {UPGRADE_DERP}\r\n\
              Connection: Upgrade\r\n\
@@ -71,7 +75,10 @@ mod tests {
 
     #[test]
     fn a_slow_start_is_answered_as_the_reference_does_to_the_byte() {
-        let upgrade = Upgrade::Derp(DerpUpgrade { fast_start: false, ideal_node: true });
+        let upgrade = Upgrade::Derp(DerpUpgrade {
+            fast_start: false,
+            ideal_node: true,
+        });
         let expected = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\
              Derp-Version: 2\r\nDerp-Public-Key: {}\r\n\r\n",
@@ -82,7 +89,10 @@ mod tests {
 
     #[test]
     fn a_fast_start_is_not_answered() {
-        let upgrade = Upgrade::Derp(DerpUpgrade { fast_start: true, ideal_node: false });
+        let upgrade = Upgrade::Derp(DerpUpgrade {
+            fast_start: true,
+            ideal_node: false,
+        });
         assert_eq!(response(&upgrade), "");
     }
 
@@ -111,6 +121,9 @@ mod tests {
             Some("HTTP/1.1 431 Request Header Fields Too Large"),
         );
         let version = refusal(HeadError::WebSocketVersion);
-        assert!(version.contains("sec-websocket-version: 13\r\n"), "{version}");
+        assert!(
+            version.contains("sec-websocket-version: 13\r\n"),
+            "{version}"
+        );
     }
 }

@@ -39,7 +39,10 @@ impl AsyncRead for Pieces {
 }
 
 fn run<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 #[tokio::test]
@@ -62,7 +65,12 @@ async fn a_record_is_handed_over_only_when_all_of_it_is_there() {
 async fn a_read_never_goes_beyond_a_record() {
     let (mut peer, io) = tokio::io::duplex(1 << 20);
     let mut aligned = RecordAligned::new(io);
-    let records = [record(22, b"a"), record(20, b""), record(23, &[7; 16_640]), record(21, b"bc")];
+    let records = [
+        record(22, b"a"),
+        record(20, b""),
+        record(23, &[7; 16_640]),
+        record(21, b"bc"),
+    ];
     peer.write_all(&records.concat()).await.unwrap();
     for record in &records {
         let mut buf = vec![0; 1 << 16];
@@ -98,10 +106,16 @@ async fn a_buffer_lives_only_as_long_as_it_holds_something() {
     assert_eq!(aligned.buf.capacity(), 0);
 
     // With the beginning of another record behind it, which may stay alone for long.
-    peer.write_all(&[&long[..], &[23, 3]].concat()).await.unwrap();
+    peer.write_all(&[&long[..], &[23, 3]].concat())
+        .await
+        .unwrap();
     aligned.read_exact(&mut buf).await.unwrap();
     assert!(by_hand(aligned.read(&mut buf)).poll().is_pending());
-    assert!(aligned.buf.capacity() < 64, "{} bytes are kept", aligned.buf.capacity());
+    assert!(
+        aligned.buf.capacity() < 64,
+        "{} bytes are kept",
+        aligned.buf.capacity()
+    );
 }
 
 #[tokio::test]
@@ -110,7 +124,11 @@ async fn an_announced_length_reserves_nothing() {
     let mut aligned = RecordAligned::new(io);
     peer.write_all(&[23, 3, 3, 0x41, 0x00]).await.unwrap();
     assert!(by_hand(aligned.read(&mut [0; 10])).poll().is_pending());
-    assert!(aligned.buf.capacity() < 64, "{} bytes are kept", aligned.buf.capacity());
+    assert!(
+        aligned.buf.capacity() < 64,
+        "{} bytes are kept",
+        aligned.buf.capacity()
+    );
 }
 
 #[tokio::test]
@@ -121,16 +139,29 @@ async fn what_is_no_record_is_an_error_at_once() {
         (&[24, 3, 3, 0, 3], "not a TLS record"),
         (&[22, 2, 0, 0, 3], "not a TLS record"),
     ] {
-        let error = RecordAligned::new(wire).read(&mut [0; 10]).await.unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::InvalidData, why));
+        let error = RecordAligned::new(wire)
+            .read(&mut [0; 10])
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (io::ErrorKind::InvalidData, why)
+        );
     }
 }
 
 #[tokio::test]
 async fn half_a_record_at_the_end_is_not_handed_over() {
-    let wire = [record(23, b"whole"), vec![23, 3, 3, 0, 5, b'h', b'a', b'l', b'f']].concat();
+    let wire = [
+        record(23, b"whole"),
+        vec![23, 3, 3, 0, 5, b'h', b'a', b'l', b'f'],
+    ]
+    .concat();
     let mut received = Vec::new();
-    RecordAligned::new(&wire[..]).read_to_end(&mut received).await.unwrap();
+    RecordAligned::new(&wire[..])
+        .read_to_end(&mut received)
+        .await
+        .unwrap();
     assert_eq!(received, &wire[..10]);
 }
 
@@ -143,7 +174,9 @@ fn by_hand<F: Future>(future: F) -> ByHand<F> {
 
 impl<F: Future> ByHand<F> {
     fn poll(&mut self) -> Poll<F::Output> {
-        self.0.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()))
+        self.0
+            .as_mut()
+            .poll(&mut Context::from_waker(std::task::Waker::noop()))
     }
 }
 

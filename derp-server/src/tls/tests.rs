@@ -32,7 +32,10 @@ pub(crate) fn chain(name: &str) -> CertifiedChain {
 }
 
 fn served(names: SniPolicy, chain: &CertifiedChain) -> ServedCertificate {
-    ServedCertificate { names, chain: chain.clone() }
+    ServedCertificate {
+        names,
+        chain: chain.clone(),
+    }
 }
 
 pub(crate) fn for_anybody(chain: &CertifiedChain) -> ServerTls {
@@ -144,16 +147,22 @@ fn certificates_seen(
 fn both_versions_see_the_leaf_and_the_meta_certificate() {
     let chain = chain("derp.example.com");
     let server = for_anybody(&chain);
-    for (version, number) in
-        [(TLS12, ProtocolVersion::TLSv1_2), (TLS13, ProtocolVersion::TLSv1_3)]
-    {
+    for (version, number) in [
+        (TLS12, ProtocolVersion::TLSv1_2),
+        (TLS13, ProtocolVersion::TLSv1_3),
+    ] {
         let client = Arc::new(client(&[version]));
         let (client, _) = shake_hands(&server, &client, "derp.example.com").unwrap();
         assert_eq!(client.protocol_version(), Some(number));
-        let [leaf, meta] = client.peer_certificates().unwrap() else { panic!("not two") };
+        let [leaf, meta] = client.peer_certificates().unwrap() else {
+            panic!("not two")
+        };
         assert_eq!(leaf, &chain.certificates()[0]);
         let (_, meta) = parse_x509_certificate(meta).unwrap();
-        assert_eq!(meta.subject().to_string(), format!("CN=derpkey{}", SERVER_KEY.to_hex()));
+        assert_eq!(
+            meta.subject().to_string(),
+            format!("CN=derpkey{}", SERVER_KEY.to_hex())
+        );
         assert_eq!(meta.raw_serial(), [2]);
     }
 }
@@ -171,7 +180,9 @@ fn a_chain_that_others_share_is_not_modified() {
             for day in 0..40 {
                 let chain = CertifiedChain::from(Arc::clone(&shared));
                 let certificates = vec![served(SniPolicy::Any, &chain)];
-                server.set_certificates(certificates, now() + day * DAY).unwrap();
+                server
+                    .set_certificates(certificates, now() + day * DAY)
+                    .unwrap();
             }
         });
         let handshakes = || {
@@ -200,8 +211,14 @@ fn a_server_name_decides_who_is_served() {
 
     let manual =
         ServerTls::new(SERVER_KEY, vec![served(exact("One.Example"), &one)], now()).unwrap();
-    assert_eq!(leaf(&manual, "one.example"), Ok(one.certificates()[0].clone()));
-    assert_eq!(leaf(&manual, "ONE.example"), Ok(one.certificates()[0].clone()));
+    assert_eq!(
+        leaf(&manual, "one.example"),
+        Ok(one.certificates()[0].clone())
+    );
+    assert_eq!(
+        leaf(&manual, "ONE.example"),
+        Ok(one.certificates()[0].clone())
+    );
     assert_eq!(leaf(&manual, "two.example"), Err(refused.clone()));
     assert_eq!(leaf(&manual, "a.one.example"), Err(refused.clone()));
     // A client that connects to an address sends no name.
@@ -212,9 +229,15 @@ fn a_server_name_decides_who_is_served() {
         assert_eq!(leaf(&any, name), Ok(one.certificates()[0].clone()));
     }
 
-    let both = vec![served(exact("one.example"), &one), served(SniPolicy::Any, &two)];
+    let both = vec![
+        served(exact("one.example"), &one),
+        served(SniPolicy::Any, &two),
+    ];
     let both = ServerTls::new(SERVER_KEY, both, now()).unwrap();
-    assert_eq!(leaf(&both, "one.example"), Ok(one.certificates()[0].clone()));
+    assert_eq!(
+        leaf(&both, "one.example"),
+        Ok(one.certificates()[0].clone())
+    );
     assert_eq!(leaf(&both, "192.0.2.7"), Ok(two.certificates()[0].clone()));
 
     let none = ServerTls::new(SERVER_KEY, vec![], now()).unwrap();
@@ -228,7 +251,9 @@ fn certificates_are_replaced_for_the_next_handshake() {
     let client = Arc::new(client(&[TLS13]));
     let seen = || certificates_seen(&server, &client, "derp.example.com").unwrap();
     let before = seen();
-    server.set_certificates(vec![served(SniPolicy::Any, &new)], now() + DAY).unwrap();
+    server
+        .set_certificates(vec![served(SniPolicy::Any, &new)], now() + DAY)
+        .unwrap();
     let after = seen();
     assert_eq!(before[0], old.certificates()[0]);
     assert_eq!(after[0], new.certificates()[0]);
@@ -252,7 +277,9 @@ fn the_meta_certificate_is_renewed_in_time() {
     let moved = meta.validity().not_after.timestamp() - old.validity().not_after.timestamp();
     assert_eq!(moved, 7 * 24 * 60 * 60);
 
-    server.set_certificates(vec![served(SniPolicy::Any, &chain)], now() + 20 * DAY).unwrap();
+    server
+        .set_certificates(vec![served(SniPolicy::Any, &chain)], now() + 20 * DAY)
+        .unwrap();
     assert_ne!(seen()[1], renewed[1]);
 }
 
@@ -265,7 +292,10 @@ fn the_server_chooses_the_cheapest_cipher() {
     ] {
         let client = Arc::new(client(&[version]));
         let (client, _) = shake_hands(&server, &client, "a.example").unwrap();
-        assert_eq!(client.negotiated_cipher_suite().map(|suite| suite.suite()), Some(suite));
+        assert_eq!(
+            client.negotiated_cipher_suite().map(|suite| suite.suite()),
+            Some(suite)
+        );
     }
 }
 
@@ -276,7 +306,9 @@ fn recorded_traffic_is_safe_from_quantum_computers_where_the_client_can() {
         let (client, _) = shake_hands(&server, &Arc::new(client), "a.example").unwrap();
         // Not even a client without it needs another round trip.
         assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
-        client.negotiated_key_exchange_group().map(|group| group.name())
+        client
+            .negotiated_key_exchange_group()
+            .map(|group| group.name())
     };
     assert_eq!(group(client(&[TLS13])), Some(NamedGroup::X25519MLKEM768));
 
@@ -296,7 +328,10 @@ fn only_http11_or_nothing_can_be_agreed_on() {
     let server = for_anybody(&chain("derp.example.com"));
     let agreed = |offers: &[&str]| {
         let mut client = client(&[TLS13]);
-        client.alpn_protocols = offers.iter().map(|offer| offer.as_bytes().to_vec()).collect();
+        client.alpn_protocols = offers
+            .iter()
+            .map(|offer| offer.as_bytes().to_vec())
+            .collect();
         let (client, _) = shake_hands(&server, &Arc::new(client), "a.example")?;
         Ok(client.alpn_protocol().map(<[u8]>::to_vec))
     };
@@ -319,7 +354,10 @@ fn no_session_is_resumed() {
         }
     }
     let config = server.config();
-    assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
+    assert_eq!(
+        (config.send_tls13_tickets, config.max_early_data_size),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -336,15 +374,27 @@ fn a_chain_must_fit_its_key() {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([String::from(name)]).unwrap();
         let certificate = certificate.self_signed(&key).unwrap().der().clone();
-        (certificate, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())))
+        (
+            certificate,
+            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
     };
     let (certificate, own) = key("a.example");
     let (_, other) = key("b.example");
     let from_der = CertifiedChain::from_der;
-    assert!(matches!(from_der(vec![], own.clone_key()), Err(TlsError::EmptyChain)));
-    assert!(matches!(from_der(vec![certificate.clone()], other), Err(TlsError::Certificate(_))));
+    assert!(matches!(
+        from_der(vec![], own.clone_key()),
+        Err(TlsError::EmptyChain)
+    ));
+    assert!(matches!(
+        from_der(vec![certificate.clone()], other),
+        Err(TlsError::Certificate(_))
+    ));
     let chain = from_der(vec![certificate.clone(), certificate], own).unwrap();
-    assert_eq!(format!("{chain:?}"), "CertifiedChain(2 certificates, key redacted)");
+    assert_eq!(
+        format!("{chain:?}"),
+        "CertifiedChain(2 certificates, key redacted)"
+    );
 }
 
 /// What the relay counts on when it goes on without rustls.
@@ -381,5 +431,10 @@ async fn rustls_holds_no_record_that_was_not_asked_for() {
     far.read_exact(&mut rest).await.unwrap();
     unread.extend_from_slice(&rest);
     // A record has five bytes of header, one of content type and sixteen of tag.
-    assert!(unread == wire[100 + 22..], "{} bytes of {}", unread.len(), wire.len());
+    assert!(
+        unread == wire[100 + 22..],
+        "{} bytes of {}",
+        unread.len(),
+        wire.len()
+    );
 }

@@ -32,10 +32,16 @@ fn connect(prefer_first_suite: bool) -> (ClientConnection, Sealer, Opener) {
             .with_no_client_auth();
     }
     let config = Arc::new(config);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let handshake = async { shake_hands(&server, &config, "derp.example.com").unwrap() };
     let ((client, server), secrets) = runtime.block_on(SecretCapture::run(handshake));
-    let CapturedSecrets { client: Some(from_client), server: Some(from_server) } = secrets else {
+    let CapturedSecrets {
+        client: Some(from_client),
+        server: Some(from_server),
+    } = secrets
+    else {
         panic!("the handshake logs both secrets");
     };
     let suite = server.negotiated_cipher_suite().unwrap().suite();

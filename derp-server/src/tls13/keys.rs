@@ -62,7 +62,13 @@ impl TrafficKey {
         let mut iv = [0; aead::NONCE_LEN];
         expand(suite, &secret, b"iv", &mut iv)?;
         let key = UnboundKey::new(suite.aead(), key).map_err(|_| RecordError::Secrets)?;
-        Ok(Self { suite, secret, key: LessSafeKey::new(key), iv, sequence })
+        Ok(Self {
+            suite,
+            secret,
+            key: LessSafeKey::new(key),
+            iv,
+            sequence,
+        })
     }
 
     /// Goes on with the next generation's key (RFC 8446, section 7.2).
@@ -98,10 +104,14 @@ fn expand(suite: Suite, secret: &[u8], label: &[u8], out: &mut [u8]) -> Result<(
             self.0
         }
     }
-    let length = u16::try_from(out.len()).map_err(|_| RecordError::Secrets)?.to_be_bytes();
+    let length = u16::try_from(out.len())
+        .map_err(|_| RecordError::Secrets)?
+        .to_be_bytes();
     let label_length = [u8::try_from(6 + label.len()).map_err(|_| RecordError::Secrets)?];
     let info = [&length[..], &label_length[..], b"tls13 ", label, &[0]];
     let secret = hkdf::Prk::new_less_safe(suite.hkdf(), secret);
-    let expanded = secret.expand(&info, Length(out.len())).map_err(|_| RecordError::Secrets)?;
+    let expanded = secret
+        .expand(&info, Length(out.len()))
+        .map_err(|_| RecordError::Secrets)?;
     expanded.fill(out).map_err(|_| RecordError::Secrets)
 }

@@ -79,19 +79,27 @@ impl Opener {
         sequence: u64,
     ) -> Result<Self, RecordError> {
         let suite = Suite::of(suite).ok_or(RecordError::Secrets)?;
-        Ok(Self { key: TrafficKey::new(suite, secret, sequence)?, empty: 0, updates: 0 })
+        Ok(Self {
+            key: TrafficKey::new(suite, secret, sequence)?,
+            empty: 0,
+            updates: 0,
+        })
     }
 
     /// Opens `record`, which is as long as [`record_len`] says.
     pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, RecordError> {
-        let (header, sealed) =
-            record.split_first_chunk_mut::<RECORD_HEADER>().ok_or(RecordError::Unexpected)?;
+        let (header, sealed) = record
+            .split_first_chunk_mut::<RECORD_HEADER>()
+            .ok_or(RecordError::Unexpected)?;
         let (key, nonce) = self.key.next_nonce();
         let inner = key
             .open_in_place(nonce, Aad::from(*header), sealed)
             .map_err(|_| RecordError::Decrypt)?;
         // Padding is zeros behind the type; a record of nothing else has no type.
-        let at = inner.iter().rposition(|&byte| byte != 0).ok_or(RecordError::Unexpected)?;
+        let at = inner
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .ok_or(RecordError::Unexpected)?;
         if at > MAX_CONTENT {
             return Err(RecordError::TooLong);
         }
@@ -143,7 +151,10 @@ impl Sealer {
         sequence: u64,
     ) -> Result<Self, RecordError> {
         let suite = Suite::of(suite).ok_or(RecordError::Secrets)?;
-        Ok(Self { key: TrafficKey::new(suite, secret, sequence)?, update_after: UPDATE_AFTER })
+        Ok(Self {
+            key: TrafficKey::new(suite, secret, sequence)?,
+            update_after: UPDATE_AFTER,
+        })
     }
 
     /// Makes [`Self::key_update`] due, because the peer asks for it.
@@ -166,7 +177,11 @@ impl Sealer {
     /// Appends the record that announces our next key, and goes on with that.
     pub(crate) fn key_update(&mut self, out: &mut Vec<u8>) -> Result<(), RecordError> {
         // We never ask the peer for an update: its key is its own business.
-        self.append(ContentType::Handshake, &[HANDSHAKE_KEY_UPDATE, 0, 0, 1, 0], out);
+        self.append(
+            ContentType::Handshake,
+            &[HANDSHAKE_KEY_UPDATE, 0, 0, 1, 0],
+            out,
+        );
         self.update_after = UPDATE_AFTER;
         self.key.update()
     }
@@ -227,9 +242,16 @@ mod tests {
     ];
 
     fn pair(suite: CipherSuite) -> (Sealer, Opener) {
-        let len = if suite == CipherSuite::TLS13_AES_256_GCM_SHA384 { 48 } else { 32 };
+        let len = if suite == CipherSuite::TLS13_AES_256_GCM_SHA384 {
+            48
+        } else {
+            32
+        };
         let secret = || Zeroizing::new((0..len).collect::<Vec<u8>>());
-        (Sealer::new(suite, secret(), 0).unwrap(), Opener::new(suite, secret(), 0).unwrap())
+        (
+            Sealer::new(suite, secret(), 0).unwrap(),
+            Opener::new(suite, secret(), 0).unwrap(),
+        )
     }
 
     fn framed(content: &[u8]) -> Vec<u8> {
@@ -260,7 +282,11 @@ mod tests {
                 let (_, mut opener) = pair(suite);
                 let mut changed = record.clone();
                 changed[at] ^= 1;
-                assert_eq!(opener.open(&mut changed), Err(RecordError::Decrypt), "byte {at}");
+                assert_eq!(
+                    opener.open(&mut changed),
+                    Err(RecordError::Decrypt),
+                    "byte {at}"
+                );
             }
             let (_, mut opener) = pair(suite);
             assert!(opener.open(&mut record.clone()).is_ok());
@@ -303,9 +329,21 @@ mod tests {
     #[test]
     fn what_has_no_place_after_the_handshake_is_refused() {
         let content: [(ContentType, &[u8], RecordError); 5] = [
-            (ContentType::Handshake, &[1, 0, 0, 0], RecordError::Handshake),
-            (ContentType::Handshake, &[24, 0, 0, 1, 2], RecordError::Handshake),
-            (ContentType::Handshake, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0], RecordError::Handshake),
+            (
+                ContentType::Handshake,
+                &[1, 0, 0, 0],
+                RecordError::Handshake,
+            ),
+            (
+                ContentType::Handshake,
+                &[24, 0, 0, 1, 2],
+                RecordError::Handshake,
+            ),
+            (
+                ContentType::Handshake,
+                &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0],
+                RecordError::Handshake,
+            ),
             (ContentType::ChangeCipherSpec, &[1], RecordError::Unexpected),
             (ContentType::Alert, &[1], RecordError::Unexpected),
         ];

@@ -173,10 +173,16 @@ impl Decoder {
                     self.payload = None;
                 }
                 let event = (len > 0).then_some(Event::Payload(range.clone()));
-                return Ok(Decoded { consumed: range.end, event });
+                return Ok(Decoded {
+                    consumed: range.end,
+                    event,
+                });
             }
             let Some(header) = Header::parse(&input[at..])? else {
-                return Ok(Decoded { consumed: at, event: None });
+                return Ok(Decoded {
+                    consumed: at,
+                    event: None,
+                });
             };
             if !header.opcode.is_control() {
                 self.begin_data(&header)?;
@@ -185,7 +191,10 @@ impl Decoder {
             }
             let range = at + header.len..at + header.len + header.payload_len;
             if input.len() < range.end {
-                return Ok(Decoded { consumed: at, event: None });
+                return Ok(Decoded {
+                    consumed: at,
+                    event: None,
+                });
             }
             unmask(&mut input[range.clone()], header.mask);
             at = range.end;
@@ -195,7 +204,10 @@ impl Decoder {
                 // Nobody waits for a pong here, but RFC 6455, 5.5.3 allows unasked ones.
                 _ => continue,
             };
-            return Ok(Decoded { consumed: at, event: Some(event) });
+            return Ok(Decoded {
+                consumed: at,
+                event: Some(event),
+            });
         }
     }
 
@@ -213,8 +225,10 @@ impl Decoder {
             return Err(Fault::TooLong);
         }
         self.message = (!header.is_final).then_some(so_far + header.payload_len);
-        self.payload = (header.payload_len > 0)
-            .then_some(Payload { remaining: header.payload_len, mask: header.mask });
+        self.payload = (header.payload_len > 0).then_some(Payload {
+            remaining: header.payload_len,
+            mask: header.mask,
+        });
         Ok(())
     }
 }
@@ -242,7 +256,13 @@ impl Header {
             return Ok(None);
         };
         let len = input.len() - rest.len();
-        Ok(Some(Self { is_final, opcode, payload_len, mask: *mask, len }))
+        Ok(Some(Self {
+            is_final,
+            opcode,
+            payload_len,
+            mask: *mask,
+            len,
+        }))
     }
 }
 
@@ -329,15 +349,27 @@ pub(crate) struct FrameHeader {
 
 impl FrameHeader {
     /// The header of an unfragmented frame with `payload_len` bytes, of which there may be 65535.
-    #[expect(clippy::cast_possible_truncation, reason = "both lengths were compared")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "both lengths were compared"
+    )]
     pub(crate) fn new(opcode: Opcode, payload_len: usize) -> Self {
-        debug_assert!(payload_len <= usize::from(u16::MAX), "longer messages are split");
+        debug_assert!(
+            payload_len <= usize::from(u16::MAX),
+            "longer messages are split"
+        );
         let first = FIN | opcode as u8;
         if payload_len < 126 {
-            return Self { bytes: [first, payload_len as u8, 0, 0], len: 2 };
+            return Self {
+                bytes: [first, payload_len as u8, 0, 0],
+                len: 2,
+            };
         }
         let [high, low] = (payload_len as u16).to_be_bytes();
-        Self { bytes: [first, 126, high, low], len: 4 }
+        Self {
+            bytes: [first, 126, high, low],
+            len: 4,
+        }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -60,7 +60,13 @@ mod tests {
 
     #[test]
     fn a_key_is_sixteen_bytes_in_base64() {
-        for bad in ["", "x", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZQ=", "AAAA"] {
+        for bad in [
+            "",
+            "x",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "AAAA",
+        ] {
             assert_eq!(AcceptKey::of(bad.as_bytes()), None, "{bad}");
         }
     }

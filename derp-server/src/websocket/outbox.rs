@@ -55,8 +55,12 @@ impl Outbox {
 
     /// Appends a whole control frame. No message may be growing.
     pub(super) fn push_frame(&mut self, opcode: Opcode, payload: &[u8]) {
-        debug_assert!(!self.is_open(), "a control frame would end up inside a message");
-        self.bytes.extend_from_slice(FrameHeader::new(opcode, payload.len()).as_bytes());
+        debug_assert!(
+            !self.is_open(),
+            "a control frame would end up inside a message"
+        );
+        self.bytes
+            .extend_from_slice(FrameHeader::new(opcode, payload.len()).as_bytes());
         self.bytes.extend_from_slice(payload);
     }
 
@@ -69,7 +73,8 @@ impl Outbox {
         let header = header.as_bytes();
         // Only a short message has a header shorter than the room that was kept, so that few
         // bytes are moved.
-        self.bytes.drain(start..start + MAX_HEADER_LEN - header.len());
+        self.bytes
+            .drain(start..start + MAX_HEADER_LEN - header.len());
         self.bytes[start..start + header.len()].copy_from_slice(header);
     }
 

@@ -116,11 +116,7 @@ impl<IO> WsStream<IO> {
     }
 
     /// Acts upon `data`, of which the payload goes to `sink`. Returns how much of it is done with.
-    fn receive(
-        &mut self,
-        data: &mut [u8],
-        mut sink: impl Sink,
-    ) -> usize {
+    fn receive(&mut self, data: &mut [u8], mut sink: impl Sink) -> usize {
         let mut at = 0;
         while self.phase == Phase::Open || self.phase == Phase::Closing {
             let room = sink.room();
@@ -399,7 +395,10 @@ impl Pongs {
     fn due(&mut self) -> Option<Box<[u8]>> {
         let owed = self.owed.take()?;
         let now = Instant::now();
-        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
+        if self
+            .since
+            .is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1))
+        {
             self.since = Some(now);
             self.sent = 0;
         }

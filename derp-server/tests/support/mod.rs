@@ -16,7 +16,8 @@ pub mod tls;
 pub mod websocket;
 
 pub use client::TestClient;
-pub use kind::{Kind, over_every_kind, tell};
+pub(crate) use kind::over_every_kind;
+pub use kind::{Kind, tell};
 pub use raw::Raw;
 pub use relay::{MESH_KEY, Relay};
 pub use time::{eventually, within};

@@ -10,12 +10,13 @@ pub fn derp(headers: &str) -> String {
     )
 }
 
-/// The request of a client for a WebSocket.
-pub fn websocket() -> String {
+/// The request of a client for a WebSocket, with `headers` more.
+pub fn websocket(headers: &str) -> String {
     format!(
         "GET /derp HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n\
          Upgrade: {UPGRADE_WEBSOCKET}\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: derp\r\n\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: derp\r\n\
+         {headers}\r\n"
     )
 }
 

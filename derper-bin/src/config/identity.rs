@@ -83,6 +83,9 @@ impl KeyPlan {
             return Some(path);
         }
         match reader.manner() {
+            Manner::Go if reader.given(&STATE_DIR).is_some() => {
+                Some(state_dir(reader)?.join("derper.key"))
+            }
             Manner::Go if reader.surroundings.is_root => Some("/var/lib/derper/derper.key".into()),
             Manner::Go => {
                 reader.problem(

@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
     /// What to do about a secret file that `setting` names (or leaves to its default).
     pub(super) fn on_open(&self, setting: &Setting) -> OpenMode {
         match self.given(setting).map(|given| given.origin) {
-            Some(Origin::Flag(_) | Origin::Env(_)) => OpenMode::Refuse,
+            Some(Origin::Flag(_) | Origin::Env(_)) => OpenMode::Warn,
             Some(Origin::File { .. } | Origin::Preset(_)) => OpenMode::Refuse,
             None => match self.manner() {
                 Manner::Go => OpenMode::Warn,

@@ -93,6 +93,13 @@ impl Tls {
             Manner::Ours => our_mode(reader),
         };
         let Some(mode) = mode else { return Self::Off };
+        if mode != Mode::Manual {
+            for setting in [&TLS_CERT, &TLS_KEY] {
+                if reader.given(setting).is_some() {
+                    reader.reject(setting, "this is for manual mode only; remove it");
+                }
+            }
+        }
         if mode == Mode::Off {
             return Self::Off;
         }
@@ -174,7 +181,15 @@ fn our_mode(reader: &mut Reader<'_>) -> Option<Mode> {
 
 fn manual(reader: &mut Reader<'_>, host: &Host) -> Tls {
     let files = match (reader.path(&TLS_CERT), reader.path(&TLS_KEY)) {
-        (Some(cert), Some(key)) => CertFiles { cert, key },
+        (Some(cert), Some(key)) => {
+            if let Some(dir) = reader.given(&CERT_DIR) {
+                reader.reject(
+                    &TLS_CERT,
+                    format_args!("{} is set too; remove one", dir.origin),
+                );
+            }
+            CertFiles { cert, key }
+        }
         (Some(_), None) => {
             reader.reject(
                 &TLS_CERT,

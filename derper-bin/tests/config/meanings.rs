@@ -254,6 +254,9 @@ fn only_root_has_a_key_file_by_default() {
         machine.build("-a :8010", &[], "").unwrap_err(),
         "-c: no key file is named; only root has a default (/var/lib/derper/derper.key)"
     );
+    let config = machine.good("-a :8010 --state-dir {}/state", &[], "");
+    assert!(matches!(&config.key, KeyPlan::Create { path, .. }
+        if *path == Path::new(&machine.home()).join("state/derper.key")));
     machine.is_root = true;
     let config = machine.good("-a :8010", &[("DERP_STATE_DIR", "{}/state")], "");
     assert!(matches!(&config.key, KeyPlan::Create { path, .. }

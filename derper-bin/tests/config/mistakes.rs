@@ -1,6 +1,6 @@
 //! Broken configurations: what an operator hears of them, word for word.
 
-use crate::machine::{GOOD, MESH_KEY, Machine};
+use crate::machine::{GOOD, KEY, MESH_KEY, Machine};
 
 #[test]
 fn every_mistake_has_its_own_message() {
@@ -292,6 +292,15 @@ fn mistakes_in_the_file_are_told_with_their_lines() {
              needed too",
         ),
         (
+            "hostname = \"derp.example.com\"\ntls.mode = \"self-signed\"\ntls.cert = \"/c\"\n",
+            "{}/derper.toml:3: tls.cert = \"/c\": this is for manual mode only; remove it",
+        ),
+        (
+            "tls.mode = \"off\"\nstate_dir = \"{}/state\"\n",
+            "-c: {}/state/derper.key holds a secret and others than its owner may read it (mode \
+             0640); run: chmod 600 {}/state/derper.key",
+        ),
+        (
             "tls.mode = \"off\"\nkey_file = \"{}/open.key\"\n",
             "{}/derper.toml:2: key_file: {}/open.key holds a secret and others than its owner may \
              read it (mode 0644); run: chmod 600 {}/open.key",
@@ -341,9 +350,24 @@ fn mistakes_in_the_file_are_told_with_their_lines() {
     ];
     for (file, message) in cases {
         let machine = Machine::new();
+        machine.write("state/derper.key", 0o640, KEY);
         let told = machine.build("", &[], file).expect_err(message);
         assert_eq!(told, *message, "{file}");
     }
+}
+
+#[test]
+fn a_certificate_is_in_one_place() {
+    let machine = Machine::new();
+    let file = "hostname = \"derp.example.com\"\n[tls]\nmode = \"manual\"\ncert = \"{}/c\"\n\
+                key = \"{}/k\"\ncert_dir = \"{}\"\n";
+    assert_eq!(
+        machine.build("", &[], file).unwrap_err(),
+        "the configuration has 2 mistakes:\n  \
+         {}/derper.toml:4: tls.cert = \"{}/c\": {}/derper.toml:6: tls.cert_dir is set too; remove \
+         one\n  \
+         {}/derper.toml:3: tls.mode: {}/c does not exist; put the certificate chain (PEM) there"
+    );
 }
 
 #[test]

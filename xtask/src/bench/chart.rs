@@ -18,7 +18,11 @@ pub(crate) fn draw(lines: &[Line], relays: &[&str]) -> String {
     let shown: Vec<_> = lines
         .iter()
         .filter(|line| matches!(line.row.target, Target::Smaller(_) | Target::AtMost(_)))
-        .filter(|line| line.figures.get(1).is_some_and(|go| go.is_some_and(|go| go.median > 0.0)))
+        .filter(|line| {
+            line.figures
+                .get(1)
+                .is_some_and(|go| go.is_some_and(|go| go.median > 0.0))
+        })
         .collect();
     let group = rows(relays.len()) * BAR_HEIGHT + 10.0;
     let height = HEAD + group * rows(shown.len()) + 8.0;
@@ -55,7 +59,10 @@ pub(crate) fn draw(lines: &[Line], relays: &[&str]) -> String {
     for (index, line) in shown.iter().enumerate() {
         let top = HEAD + group * rows(index);
         let label = group / 2.0 + top - 1.0;
-        put(format_args!("<text x=\"8\" y=\"{label}\">{}</text>", escaped(&full_title(lines, line))));
+        put(format_args!(
+            "<text x=\"8\" y=\"{label}\">{}</text>",
+            escaped(&full_title(lines, line))
+        ));
         let go = line.figures[1].map_or(1.0, |go| go.median);
         for (index, figure) in line.figures.iter().enumerate() {
             let Some(figure) = figure else { continue };
@@ -87,7 +94,10 @@ fn full_title(lines: &[Line], line: &Line) -> String {
         .iter()
         .find(|other| other.row.scenario == line.row.scenario && !other.row.title.contains('…'));
     let begin = first.map_or("", |first| first.row.title);
-    format!("{},{rest}", begin.rsplit_once(", p").map_or(begin, |(begin, _)| begin))
+    format!(
+        "{},{rest}",
+        begin.rsplit_once(", p").map_or(begin, |(begin, _)| begin)
+    )
 }
 
 /// A figure with as many digits as it is worth.
@@ -100,7 +110,9 @@ pub(crate) fn rounded(value: f64) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a chart has few rows")]

@@ -21,11 +21,17 @@ pub(crate) struct Contestant {
 impl Contestant {
     pub(crate) fn new(name: &str, command: &str) -> Self {
         let command = command.split_whitespace().map(str::to_owned).collect();
-        Self { name: name.to_owned(), command }
+        Self {
+            name: name.to_owned(),
+            command,
+        }
     }
 
     pub(crate) fn of_program(name: &str, program: &Path) -> Self {
-        Self { name: name.to_owned(), command: vec![program.display().to_string()] }
+        Self {
+            name: name.to_owned(),
+            command: vec![program.display().to_string()],
+        }
     }
 
     /// Whether it can be started without TLS, or tells a STUN port, where the scenario needs that.
@@ -39,30 +45,48 @@ impl Contestant {
     /// Starts the relay, runs the scenario once, and returns the load generator's report.
     pub(crate) fn measure(&self, scenario: &Scenario, quick: bool) -> Result<Value> {
         let plain = scenario.key_exchange.is_none();
-        let launch = Launch { command: &self.command, cpus: scenario.cpus, plain };
+        let launch = Launch {
+            command: &self.command,
+            cpus: scenario.cpus,
+            plain,
+        };
         let relay = Relay::launch(&launch)?;
         let mut load = Command::new("taskset");
-        load.args(["-c", scenario.cpus]).arg(shell::release_dir().join("load"));
+        load.args(["-c", scenario.cpus])
+            .arg(shell::release_dir().join("load"));
         load.args(["--pid", &relay.pid().to_string()]);
         load.args(["--addr", &format!("127.0.0.1:{}", relay.port)]);
         match scenario.key_exchange {
             Some(exchange) => load.args(["--kx", exchange]),
             None => load.arg("--plain"),
         };
-        let args = scenario.args.replace("{stun_port}", &relay.stun_port.to_string());
+        let args = scenario
+            .args
+            .replace("{stun_port}", &relay.stun_port.to_string());
         load.args(args.split_whitespace());
         if quick {
             load.args(scenario.quick.split_whitespace());
         }
-        let output = load.stdin(Stdio::null()).output().context("cannot run the load generator")?;
+        let output = load
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run the load generator")?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
             bail!("{} {}: {errors}\n{}", self.name, scenario.name, relay.log());
         }
         let report: Value = serde_json::from_slice(&output.stdout).context("no JSON")?;
-        let lost = report.get("lost_in_all").and_then(Value::as_u64).unwrap_or(0);
+        let lost = report
+            .get("lost_in_all")
+            .and_then(Value::as_u64)
+            .unwrap_or(0);
         let may_lose = !scenario.lossless && (!quick || scenario.name.starts_with("slow"));
-        ensure!(lost == 0 || may_lose, "{} {}: {lost} lost", self.name, scenario.name);
+        ensure!(
+            lost == 0 || may_lose,
+            "{} {}: {lost} lost",
+            self.name,
+            scenario.name
+        );
         Ok(report)
     }
 }

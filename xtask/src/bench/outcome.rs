@@ -32,22 +32,34 @@ pub(crate) struct Line {
 
 impl Reports {
     pub(crate) fn add(&mut self, scenario: &'static str, relay: &str, report: Value) {
-        self.0.entry(scenario).or_default().entry(relay.to_owned()).or_default().push(report);
+        self.0
+            .entry(scenario)
+            .or_default()
+            .entry(relay.to_owned())
+            .or_default()
+            .push(report);
     }
 
     /// One document for each scenario that was run.
     pub(crate) fn documents(&self) -> impl Iterator<Item = (&'static str, Value)> {
-        self.0.iter().map(|(scenario, relays)| (*scenario, json!(relays)))
+        self.0
+            .iter()
+            .map(|(scenario, relays)| (*scenario, json!(relays)))
     }
 
     /// The table, as far as it was measured. The first relay is ours, the second Go's.
     pub(crate) fn lines(&self, relays: &[&str]) -> Vec<Line> {
-        ROWS.iter().filter(|row| self.0.contains_key(row.scenario)).map(|row| self.line(row, relays)).collect()
+        ROWS.iter()
+            .filter(|row| self.0.contains_key(row.scenario))
+            .map(|row| self.line(row, relays))
+            .collect()
     }
 
     fn line(&self, row: &'static Row, relays: &[&str]) -> Line {
-        let figures: Vec<_> =
-            relays.iter().map(|relay| self.figure(row.scenario, row.field, relay)).collect();
+        let figures: Vec<_> = relays
+            .iter()
+            .map(|relay| self.figure(row.scenario, row.field, relay))
+            .collect();
         let median = |index: usize| figures.get(index).copied().flatten().map(|it| it.median);
         let (ours, go) = (median(0), median(1));
         let divided = |over: Option<f64>, under: Option<f64>| Some(over? / under?);
@@ -56,7 +68,9 @@ impl Reports {
             Target::AtMost(_) => ours,
             Target::Share(_) => divided(ours, go),
             Target::OwnTimes(_, scenario) => {
-                let other = relays.first().and_then(|our| self.figure(scenario, row.field, our));
+                let other = relays
+                    .first()
+                    .and_then(|our| self.figure(scenario, row.field, our));
                 divided(ours, other.map(|it| it.median))
             }
         };
@@ -65,13 +79,20 @@ impl Reports {
             Target::Smaller(least) | Target::Share(least) => ratio.map(|ratio| ratio >= least),
             Target::AtMost(most) | Target::OwnTimes(most, _) => ratio.map(|ratio| ratio <= most),
         };
-        Line { row, figures, ratio, met }
+        Line {
+            row,
+            figures,
+            ratio,
+            met,
+        }
     }
 
     fn figure(&self, scenario: &str, field: &str, relay: &str) -> Option<Figure> {
         let reports = self.0.get(scenario)?.get(relay)?;
-        let mut values: Vec<f64> =
-            reports.iter().filter_map(|report| report.get(field)?.as_f64()).collect();
+        let mut values: Vec<f64> = reports
+            .iter()
+            .filter_map(|report| report.get(field)?.as_f64())
+            .collect();
         values.sort_by(f64::total_cmp);
         let (&least, &most) = (values.first()?, values.last()?);
         let middle = values.len() / 2;
@@ -80,7 +101,11 @@ impl Reports {
         } else {
             f64::midpoint(values[middle - 1], values[middle])
         };
-        Some(Figure { median, least, most })
+        Some(Figure {
+            median,
+            least,
+            most,
+        })
     }
 }
 
@@ -91,7 +116,8 @@ impl Line {
             .iter()
             .zip(&self.figures)
             .map(|(relay, figure)| {
-                let told = figure.map(|it| json!({"median": it.median, "least": it.least, "most": it.most}));
+                let told = figure
+                    .map(|it| json!({"median": it.median, "least": it.least, "most": it.most}));
                 (*relay, told)
             })
             .collect();
@@ -139,9 +165,20 @@ mod tests {
         let ours = [2.0, 1.0, 9.0, 1.5, 1.8];
         let reports = reports("server_us_per_packet", "pair-16", &ours, &[10.0, 9.0]);
         let lines = reports.lines(&["ours", "Go", "absent"]);
-        let [line] = &lines[..] else { panic!("one scenario was run: {lines:?}") };
-        let figure = |median, least, most| Some(Figure { median, least, most });
-        assert_eq!(line.figures, [figure(1.8, 1.0, 9.0), figure(9.5, 9.0, 10.0), None]);
+        let [line] = &lines[..] else {
+            panic!("one scenario was run: {lines:?}")
+        };
+        let figure = |median, least, most| {
+            Some(Figure {
+                median,
+                least,
+                most,
+            })
+        };
+        assert_eq!(
+            line.figures,
+            [figure(1.8, 1.0, 9.0), figure(9.5, 9.0, 10.0), None]
+        );
         assert_eq!((line.ratio, line.met), (Some(9.5 / 1.8), Some(false)));
     }
 
@@ -149,15 +186,33 @@ mod tests {
     fn each_kind_of_target_is_met_at_its_bound_and_not_beyond() {
         let met = |field, scenario, ours: f64, go: f64| {
             let lines = reports(field, scenario, &[ours], &[go]).lines(&["ours", "Go"]);
-            lines.iter().find(|line| line.row.field == field).and_then(|line| line.met)
+            lines
+                .iter()
+                .find(|line| line.row.field == field)
+                .and_then(|line| line.met)
         };
         let table = [
-            (met("server_us_per_packet", "ping-pong", 5.0, 10.0), Some(true)),
-            (met("server_us_per_packet", "ping-pong", 5.1, 10.0), Some(false)),
+            (
+                met("server_us_per_packet", "ping-pong", 5.0, 10.0),
+                Some(true),
+            ),
+            (
+                met("server_us_per_packet", "ping-pong", 5.1, 10.0),
+                Some(false),
+            ),
             (met("rss_kib_per_client", "idle-8000", 3.0, 1.0), Some(true)),
-            (met("rss_kib_per_client", "idle-8000", 3.1, 99.0), Some(false)),
-            (met("goodput_mb_per_s", "slow-reader-1", 0.98, 1.0), Some(true)),
-            (met("goodput_mb_per_s", "slow-reader-1", 0.97, 1.0), Some(false)),
+            (
+                met("rss_kib_per_client", "idle-8000", 3.1, 99.0),
+                Some(false),
+            ),
+            (
+                met("goodput_mb_per_s", "slow-reader-1", 0.98, 1.0),
+                Some(true),
+            ),
+            (
+                met("goodput_mb_per_s", "slow-reader-1", 0.97, 1.0),
+                Some(false),
+            ),
             (met("server_us_per_packet", "pair-1k", 1.0, 2.0), None),
         ];
         for (number, (got, expected)) in table.into_iter().enumerate() {
@@ -172,7 +227,12 @@ mod tests {
             reports.add("two-cpus-storm", relay, json!({ "p99_us": value }));
         }
         let lines = reports.lines(&["ours", "Go"]);
-        let line = lines.iter().find(|line| matches!(line.row.target, Target::OwnTimes(..)));
-        assert_eq!(line.map(|line| (line.ratio, line.met)), Some((Some(1.51), Some(false))));
+        let line = lines
+            .iter()
+            .find(|line| matches!(line.row.target, Target::OwnTimes(..)));
+        assert_eq!(
+            line.map(|line| (line.ratio, line.met)),
+            Some((Some(1.51), Some(false)))
+        );
     }
 }

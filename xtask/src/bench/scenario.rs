@@ -60,12 +60,20 @@ const fn packets(name: &'static str, args: &'static str) -> Scenario {
 }
 
 const fn paced(name: &'static str, args: &'static str) -> Scenario {
-    Scenario { quick: PACED_QUICK, lossless: false, ..packets(name, args) }
+    Scenario {
+        quick: PACED_QUICK,
+        lossless: false,
+        ..packets(name, args)
+    }
 }
 
 const fn setup(name: &'static str, key_exchange: &'static str) -> Scenario {
     let quick = "--count 20";
-    Scenario { quick, key_exchange: Some(key_exchange), ..packets(name, "setup --count 1000") }
+    Scenario {
+        quick,
+        key_exchange: Some(key_exchange),
+        ..packets(name, "setup --count 1000")
+    }
 }
 
 const ONE: &str = "0";
@@ -76,21 +84,34 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     packets("pair-16", "pairs --window 16"),
     packets("pair-32", "pairs --window 32"),
     packets("pair-16-small", "pairs --window 16 --size 64"),
-    Scenario { key_exchange: None, ..packets("pair-16-plain", "pairs --window 16") },
+    Scenario {
+        key_exchange: None,
+        ..packets("pair-16-plain", "pairs --window 16")
+    },
     packets("ping-pong", "pairs --window 1"),
     paced("pair-1k", "paced --pairs 1 --pps 1000"),
     paced("pair-20k", "paced --pairs 1 --pps 20000"),
     paced("pairs-20k", "paced --pairs 100 --pps 20000 --seconds 3"),
-    paced("pairs-20k-mixed", "paced --pairs 100 --pps 20000 --poisson --mixed --seconds 3"),
+    paced(
+        "pairs-20k-mixed",
+        "paced --pairs 100 --pps 20000 --poisson --mixed --seconds 3",
+    ),
     packets("pairs-8", "pairs --pairs 100 --window 8"),
     packets("fan-in", "fan-in --many 16 --window 2"),
     packets("fan-out", "fan-out --many 16 --window 4"),
     setup("setup-x25519", "x25519"),
     setup("setup-hybrid", "hybrid"),
-    Scenario { quick: "--clients 20 --seconds 0", ..packets("idle-4000", "idle --seconds 60") },
+    Scenario {
+        quick: "--clients 20 --seconds 0",
+        ..packets("idle-4000", "idle --seconds 60")
+    },
     Scenario {
         quick: "--clients 40 --seconds 0",
         ..packets("idle-8000", "idle --clients 8000 --seconds 0")
+    },
+    Scenario {
+        quick: "--clients 20 --seconds 1",
+        ..packets("churn", "churn --seconds 20")
     },
     Scenario {
         quick: "--seconds 0.3 --warm-up 0.1 --pps 400 --idle 20",
@@ -108,8 +129,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     packets("stun-1", "stun --stun-port {stun_port} --window 1"),
     packets("stun-32", "stun --stun-port {stun_port} --window 32"),
-    Scenario { cpus: TWO, ..packets("two-cpus-pairs-8", "pairs --pairs 100 --window 8") },
-    Scenario { cpus: TWO, ..paced("two-cpus-quiet", "paced --seconds 4") },
+    Scenario {
+        cpus: TWO,
+        ..packets("two-cpus-pairs-8", "pairs --pairs 100 --window 8")
+    },
+    Scenario {
+        cpus: TWO,
+        ..paced("two-cpus-quiet", "paced --seconds 4")
+    },
     Scenario {
         quick: "--seconds 0.3 --warm-up 0.1 --pps 400 --storm 20",
         cpus: TWO,
@@ -127,25 +154,91 @@ const fn row(
     (field, unit): (&'static str, &'static str),
     target: Target,
 ) -> Row {
-    Row { title, scenario, field, unit, target }
+    Row {
+        title,
+        scenario,
+        field,
+        unit,
+        target,
+    }
 }
 
 /// All lines of the table.
 pub(crate) const ROWS: &[Row] = &[
-    row("1 pair, window 16, 1280 B", "pair-16", (CPU, "µs"), Target::Smaller(5.5)),
-    row("1 pair, window 32, 1280 B", "pair-32", (CPU, "µs"), Target::Smaller(5.0)),
-    row("1 pair, window 16, 64 B", "pair-16-small", (CPU, "µs"), Target::Smaller(4.2)),
-    row("1 pair, window 16, without TLS", "pair-16-plain", (CPU, "µs"), Target::None),
+    row(
+        "1 pair, window 16, 1280 B",
+        "pair-16",
+        (CPU, "µs"),
+        Target::Smaller(5.5),
+    ),
+    row(
+        "1 pair, window 32, 1280 B",
+        "pair-32",
+        (CPU, "µs"),
+        Target::Smaller(5.0),
+    ),
+    row(
+        "1 pair, window 16, 64 B",
+        "pair-16-small",
+        (CPU, "µs"),
+        Target::Smaller(4.2),
+    ),
+    row(
+        "1 pair, window 16, without TLS",
+        "pair-16-plain",
+        (CPU, "µs"),
+        Target::None,
+    ),
     row("ping-pong", "ping-pong", (CPU, "µs"), Target::Smaller(2.0)),
     row("1 pair at 1 k/s", "pair-1k", (CPU, "µs"), Target::None),
-    row("1 pair at 20 k/s", "pair-20k", (CPU, "µs"), Target::Smaller(3.0)),
-    row("100 pairs at 20 k/s", "pairs-20k", (CPU, "µs"), Target::Smaller(2.6)),
-    row("100 pairs at 20 k/s, 64 to 1400 B", "pairs-20k-mixed", (CPU, "µs"), Target::None),
-    row("100 pairs, window 8", "pairs-8", (CPU, "µs"), Target::Smaller(4.7)),
-    row("16 clients to 1", "fan-in", (CPU, "µs"), Target::Smaller(3.0)),
-    row("1 client to 16", "fan-out", (CPU, "µs"), Target::Smaller(4.5)),
-    row("connection set-up, X25519", "setup-x25519", (LOGIN, "µs"), Target::Smaller(2.7)),
-    row("connection set-up, X25519MLKEM768", "setup-hybrid", (LOGIN, "µs"), Target::Smaller(3.7)),
+    row(
+        "1 pair at 20 k/s",
+        "pair-20k",
+        (CPU, "µs"),
+        Target::Smaller(3.0),
+    ),
+    row(
+        "100 pairs at 20 k/s",
+        "pairs-20k",
+        (CPU, "µs"),
+        Target::Smaller(2.6),
+    ),
+    row(
+        "100 pairs at 20 k/s, 64 to 1400 B",
+        "pairs-20k-mixed",
+        (CPU, "µs"),
+        Target::None,
+    ),
+    row(
+        "100 pairs, window 8",
+        "pairs-8",
+        (CPU, "µs"),
+        Target::Smaller(4.7),
+    ),
+    row(
+        "16 clients to 1",
+        "fan-in",
+        (CPU, "µs"),
+        Target::Smaller(3.0),
+    ),
+    row(
+        "1 client to 16",
+        "fan-out",
+        (CPU, "µs"),
+        Target::Smaller(4.5),
+    ),
+    row(
+        "connection set-up, X25519",
+        "setup-x25519",
+        (LOGIN, "µs"),
+        Target::Smaller(2.7),
+    ),
+    row(
+        "connection set-up, X25519MLKEM768",
+        "setup-hybrid",
+        (LOGIN, "µs"),
+        Target::Smaller(3.7),
+    ),
     row(
         "memory of an idle client, of 4000",
         "idle-4000",
@@ -164,22 +257,103 @@ pub(crate) const ROWS: &[Row] = &[
         ("rss_kib_per_client", "KiB"),
         Target::AtMost(3.0),
     ),
-    row("CPU of 4000 idle clients", "idle-4000", ("server_ms_per_s", "ms/s"), Target::Smaller(15.0)),
-    row("100 pairs at 20 k/s beside 6000 idle", "busy-and-idle", (CPU, "µs"), Target::Smaller(3.0)),
-    row("… memory of the relay", "busy-and-idle", ("rss_mb", "MB"), Target::Smaller(12.0)),
-    row("age at a reader of 1 MB/s, p50", "slow-reader-1", ("p50_us", "µs"), Target::Smaller(8.0)),
-    row("… p99", "slow-reader-1", ("p99_us", "µs"), Target::Smaller(8.0)),
-    row("… goodput", "slow-reader-1", ("goodput_mb_per_s", "MB/s"), Target::Share(0.98)),
-    row("age at a reader of 5 MB/s, p50", "slow-reader-5", ("p50_us", "µs"), Target::Smaller(8.0)),
-    row("… p99", "slow-reader-5", ("p99_us", "µs"), Target::Smaller(8.0)),
-    row("… goodput", "slow-reader-5", ("goodput_mb_per_s", "MB/s"), Target::Share(0.98)),
-    row("STUN, window 1", "stun-1", (ANSWER, "µs"), Target::Smaller(1.5)),
-    row("STUN, window 32", "stun-32", (ANSWER, "µs"), Target::Smaller(1.0)),
-    row("2 CPUs: 100 pairs, window 8", "two-cpus-pairs-8", ("pps", "packets/s"), Target::None),
+    row(
+        "CPU of 4000 idle clients",
+        "idle-4000",
+        ("server_ms_per_s", "ms/s"),
+        Target::Smaller(15.0),
+    ),
+    row(
+        "memory after 40 x 10 % left, growth",
+        "churn",
+        ("rss_growth", "x"),
+        Target::AtMost(1.2),
+    ),
+    row(
+        "100 pairs at 20 k/s beside 6000 idle",
+        "busy-and-idle",
+        (CPU, "µs"),
+        Target::Smaller(3.0),
+    ),
+    row(
+        "… memory of the relay",
+        "busy-and-idle",
+        ("rss_mb", "MB"),
+        Target::Smaller(12.0),
+    ),
+    row(
+        "age at a reader of 1 MB/s, p50",
+        "slow-reader-1",
+        ("p50_us", "µs"),
+        Target::Smaller(8.0),
+    ),
+    row(
+        "… p99",
+        "slow-reader-1",
+        ("p99_us", "µs"),
+        Target::Smaller(8.0),
+    ),
+    row(
+        "… goodput",
+        "slow-reader-1",
+        ("goodput_mb_per_s", "MB/s"),
+        Target::Share(0.98),
+    ),
+    row(
+        "age at a reader of 5 MB/s, p50",
+        "slow-reader-5",
+        ("p50_us", "µs"),
+        Target::Smaller(8.0),
+    ),
+    row(
+        "… p99",
+        "slow-reader-5",
+        ("p99_us", "µs"),
+        Target::Smaller(8.0),
+    ),
+    row(
+        "… goodput",
+        "slow-reader-5",
+        ("goodput_mb_per_s", "MB/s"),
+        Target::Share(0.98),
+    ),
+    row(
+        "STUN, window 1",
+        "stun-1",
+        (ANSWER, "µs"),
+        Target::Smaller(1.5),
+    ),
+    row(
+        "STUN, window 32",
+        "stun-32",
+        (ANSWER, "µs"),
+        Target::Smaller(1.0),
+    ),
+    row(
+        "2 CPUs: 100 pairs, window 8",
+        "two-cpus-pairs-8",
+        ("pps", "packets/s"),
+        Target::None,
+    ),
     row("2 CPUs: … ", "two-cpus-pairs-8", (CPU, "µs"), Target::None),
-    row("2 CPUs: 100 pairs at 20 k/s, p50", "two-cpus-quiet", ("p50_us", "µs"), Target::None),
-    row("2 CPUs: … p99", "two-cpus-quiet", ("p99_us", "µs"), Target::None),
-    row("2 CPUs: … p99.9", "two-cpus-quiet", ("p999_us", "µs"), Target::None),
+    row(
+        "2 CPUs: 100 pairs at 20 k/s, p50",
+        "two-cpus-quiet",
+        ("p50_us", "µs"),
+        Target::None,
+    ),
+    row(
+        "2 CPUs: … p99",
+        "two-cpus-quiet",
+        ("p99_us", "µs"),
+        Target::None,
+    ),
+    row(
+        "2 CPUs: … p99.9",
+        "two-cpus-quiet",
+        ("p999_us", "µs"),
+        Target::None,
+    ),
     row(
         "2 CPUs: p99 beside 200 logins/s",
         "two-cpus-storm",
@@ -192,7 +366,12 @@ pub(crate) const ROWS: &[Row] = &[
         ("p99_us", "µs"),
         Target::OwnTimes(1.5, "two-cpus-quiet"),
     ),
-    row("2 CPUs: … logins", "two-cpus-storm", ("logins_per_s", "1/s"), Target::None),
+    row(
+        "2 CPUs: … logins",
+        "two-cpus-storm",
+        ("logins_per_s", "1/s"),
+        Target::None,
+    ),
 ];
 
 #[cfg(test)]
@@ -202,13 +381,24 @@ mod tests {
     #[test]
     fn every_row_is_of_a_scenario_and_every_scenario_has_a_row() {
         for row in ROWS {
-            assert!(SCENARIOS.iter().any(|scenario| scenario.name == row.scenario), "{row:?}");
+            assert!(
+                SCENARIOS
+                    .iter()
+                    .any(|scenario| scenario.name == row.scenario),
+                "{row:?}"
+            );
             if let Target::OwnTimes(_, other) = row.target {
-                assert!(SCENARIOS.iter().any(|scenario| scenario.name == other), "{row:?}");
+                assert!(
+                    SCENARIOS.iter().any(|scenario| scenario.name == other),
+                    "{row:?}"
+                );
             }
         }
         for scenario in SCENARIOS {
-            assert!(ROWS.iter().any(|row| row.scenario == scenario.name), "{scenario:?}");
+            assert!(
+                ROWS.iter().any(|row| row.scenario == scenario.name),
+                "{scenario:?}"
+            );
         }
     }
 }

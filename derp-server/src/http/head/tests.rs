@@ -50,7 +50,9 @@ fn derp(headers: &str) -> String {
 }
 
 fn websocket(headers: &str) -> String {
-    derp(&format!("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n{headers}"))
+    derp(&format!(
+        "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n{headers}"
+    ))
 }
 
 /// A GET of `/` with these lines.
@@ -68,13 +70,30 @@ fn table() -> Vec<(String, Verdict)> {
         (derp(&format!("{go}{up}")), Slow),
         (derp(&format!("{go}Derp-Fast-Start: 1\r\n{up}")), Fast),
         (derp(&format!("{go}Ideal-Node: 1f\r\n{up}")), SlowNotIdeal),
-        (derp(&format!("{go}Derp-Fast-Start: 1\r\nIdeal-Node: 1f\r\n{up}")), FastNotIdeal),
+        (
+            derp(&format!("{go}Derp-Fast-Start: 1\r\nIdeal-Node: 1f\r\n{up}")),
+            FastNotIdeal,
+        ),
         (websocket(&ws), WebSocket),
-        (websocket(&format!("{ws}Origin: https://example.com\r\n")), WebSocket),
-        (websocket(&format!("{ws}Sec-WebSocket-Extensions: permessage-deflate\r\n")), WebSocket),
+        (
+            websocket(&format!("{ws}Origin: https://example.com\r\n")),
+            WebSocket,
+        ),
+        (
+            websocket(&format!(
+                "{ws}Sec-WebSocket-Extensions: permessage-deflate\r\n"
+            )),
+            WebSocket,
+        ),
         (own("GET /derp/probe HTTP/1.1\r\nHost: a\r\n\r\n"), Other),
-        (own("HEAD /derp/latency-check HTTP/1.1\r\nHost: a\r\n\r\n"), Other),
-        (own("GET /generate_204?t=1 HTTP/1.1\r\nHost: 192.0.2.7\r\n\r\n"), Other),
+        (
+            own("HEAD /derp/latency-check HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Other,
+        ),
+        (
+            own("GET /generate_204?t=1 HTTP/1.1\r\nHost: 192.0.2.7\r\n\r\n"),
+            Other,
+        ),
         // Spelling.
         (derp(&format!("{go}upgrade: derp\r\n")), Slow),
         (derp(&format!("{go}UPGRADE:DeRp\r\n")), Slow),
@@ -85,7 +104,10 @@ fn table() -> Vec<(String, Verdict)> {
         (derp(&format!("{go}{up}Derp-Fast-Start: true\r\n")), Slow),
         (derp(&format!("{go}{up}Derp-Fast-Start:\r\n")), Slow),
         (derp(&format!("{go}{up}Ideal-Node:\r\n")), Slow),
-        (derp(&format!("{go}{up}Ideal-Node: \r\nIdeal-Node: x\r\n")), SlowNotIdeal),
+        (
+            derp(&format!("{go}{up}Ideal-Node: \r\nIdeal-Node: x\r\n")),
+            SlowNotIdeal,
+        ),
         // No upgrade.
         (derp(""), Other),
         (derp(go), Other),
@@ -93,36 +115,97 @@ fn table() -> Vec<(String, Verdict)> {
         (derp(&format!("{go}Upgrade: derp2\r\n")), Other),
         (derp(&format!("{go}Upgrade: derp, websocket\r\n")), Other),
         (derp(&format!("{go}Upgrade:\r\n")), Other),
-        (own("GET /derp HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: derp\r\n\r\n"), Other),
+        (
+            own("GET /derp HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: derp\r\n\r\n"),
+            Other,
+        ),
         // The `Connection` header: a proxy may have dropped it, but not put another in its place.
         (derp(up), Slow),
         (derp(&format!("Connection: upgrade\r\n{up}")), Slow),
-        (derp(&format!("Connection: keep-alive, UPGRADE\r\n{up}")), Slow),
-        (derp(&format!("Connection: keep-alive\r\nConnection: upgrade\r\n{up}")), Slow),
-        (derp(&format!("Connection: upgrade\r\nConnection: keep-alive\r\n{up}")), Slow),
+        (
+            derp(&format!("Connection: keep-alive, UPGRADE\r\n{up}")),
+            Slow,
+        ),
+        (
+            derp(&format!(
+                "Connection: keep-alive\r\nConnection: upgrade\r\n{up}"
+            )),
+            Slow,
+        ),
+        (
+            derp(&format!(
+                "Connection: upgrade\r\nConnection: keep-alive\r\n{up}"
+            )),
+            Slow,
+        ),
         (derp(&format!("Connection: keep-alive\r\n{up}")), Other),
         (derp(&format!("Connection: close\r\n{up}")), Other),
         (derp(&format!("Connection: upgraded\r\n{up}")), Other),
         // Paths.
-        (own("GET /derp?x=/derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Slow),
-        (own("GET http://a/derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Slow),
-        (own("GET HTTPS://a:1/derp?q HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Slow),
-        (own("GET http://a HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Other),
-        (own("GET /derp/ HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Other),
-        (own("GET //derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Other),
-        (own("GET /Derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Other),
-        (own("GET /derp/probe HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"), Other),
+        (
+            own("GET /derp?x=/derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Slow,
+        ),
+        (
+            own("GET http://a/derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Slow,
+        ),
+        (
+            own("GET HTTPS://a:1/derp?q HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Slow,
+        ),
+        (
+            own("GET http://a HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Other,
+        ),
+        (
+            own("GET /derp/ HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Other,
+        ),
+        (
+            own("GET //derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Other,
+        ),
+        (
+            own("GET /Derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Other,
+        ),
+        (
+            own("GET /derp/probe HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r\n"),
+            Other,
+        ),
         (own("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Other),
         (own("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"), Other),
         // Methods and bodies of upgrades.
-        (derp(&format!("{go}{up}")).replace("GET", "POST"), Refused(E::UpgradeMethod)),
-        (derp(&format!("{go}{up}")).replace("GET", "HEAD"), Refused(E::UpgradeMethod)),
-        (derp(&format!("{go}{up}")).replace("GET", "get"), Refused(E::UpgradeMethod)),
+        (
+            derp(&format!("{go}{up}")).replace("GET", "POST"),
+            Refused(E::UpgradeMethod),
+        ),
+        (
+            derp(&format!("{go}{up}")).replace("GET", "HEAD"),
+            Refused(E::UpgradeMethod),
+        ),
+        (
+            derp(&format!("{go}{up}")).replace("GET", "get"),
+            Refused(E::UpgradeMethod),
+        ),
         (derp(&format!("{go}{up}Content-Length: 0\r\n")), Slow),
-        (derp(&format!("{go}{up}Content-Length: 5\r\n")), Refused(E::UpgradeBody)),
-        (derp(&format!("{go}{up}Transfer-Encoding: chunked\r\n")), Refused(E::UpgradeBody)),
-        (own("POST /derp HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"), Other),
-        (own("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), Other),
+        (
+            derp(&format!("{go}{up}Content-Length: 5\r\n")),
+            Refused(E::UpgradeBody),
+        ),
+        (
+            derp(&format!("{go}{up}Transfer-Encoding: chunked\r\n")),
+            Refused(E::UpgradeBody),
+        ),
+        (
+            own("POST /derp HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"),
+            Other,
+        ),
+        (
+            own("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            Other,
+        ),
         // WebSocket.
         (websocket(&ws.replace("derp", "chat, derp")), WebSocket),
         (websocket(&ws.replace("derp", "derp,chat")), WebSocket),
@@ -131,18 +214,41 @@ fn table() -> Vec<(String, Verdict)> {
         (websocket(WS_KEY), Slow),
         (websocket(""), Slow),
         (derp(&format!("{go}{up}{ws}")), Slow),
-        (websocket(&format!("{ws}Derp-Fast-Start: 1\r\nIdeal-Node: 1\r\n")), WebSocket),
-        (websocket(&ws.replace("13", "8")), Refused(E::WebSocketVersion)),
-        (websocket(&ws.replace("Sec-WebSocket-Version", "X")), Refused(E::WebSocketVersion)),
+        (
+            websocket(&format!("{ws}Derp-Fast-Start: 1\r\nIdeal-Node: 1\r\n")),
+            WebSocket,
+        ),
+        (
+            websocket(&ws.replace("13", "8")),
+            Refused(E::WebSocketVersion),
+        ),
+        (
+            websocket(&ws.replace("Sec-WebSocket-Version", "X")),
+            Refused(E::WebSocketVersion),
+        ),
         (websocket(&ws.replace("dGhl", "")), Refused(E::WebSocketKey)),
         (websocket(&ws.replace(WS_KEY, "")), Refused(E::WebSocketKey)),
         // Headers that decide something, twice.
         (derp(&format!("{go}{up}{up}")), Refused(E::Duplicate)),
-        (derp(&format!("{go}{up}Upgrade: websocket\r\n")), Refused(E::Duplicate)),
-        (derp(&format!("{go}{up}Derp-Fast-Start: 1\r\nDerp-Fast-Start: 1\r\n")), Refused(E::Duplicate)),
+        (
+            derp(&format!("{go}{up}Upgrade: websocket\r\n")),
+            Refused(E::Duplicate),
+        ),
+        (
+            derp(&format!(
+                "{go}{up}Derp-Fast-Start: 1\r\nDerp-Fast-Start: 1\r\n"
+            )),
+            Refused(E::Duplicate),
+        ),
         (websocket(&format!("{ws}{WS_KEY}")), Refused(E::Duplicate)),
-        (websocket(&format!("{ws}Sec-WebSocket-Version: 13\r\n")), Refused(E::Duplicate)),
-        (websocket(&format!("{ws}Sec-WebSocket-Protocol: derp\r\n")), Refused(E::Duplicate)),
+        (
+            websocket(&format!("{ws}Sec-WebSocket-Version: 13\r\n")),
+            Refused(E::Duplicate),
+        ),
+        (
+            websocket(&format!("{ws}Sec-WebSocket-Protocol: derp\r\n")),
+            Refused(E::Duplicate),
+        ),
         // Hosts.
         (plain("Host: a\r\n"), Other),
         (plain("Host: [2001:db8::1]:443\r\n"), Other),
@@ -155,13 +261,31 @@ fn table() -> Vec<(String, Verdict)> {
         (plain("Host: a@b\r\n"), Refused(E::Host)),
         (own("GET / HTTP/1.0\r\n\r\n"), Other),
         (own("GET / HTTP/1.0\r\nHost: a\r\n\r\n"), Other),
-        (own("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), Refused(E::Host)),
+        (
+            own("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"),
+            Refused(E::Host),
+        ),
         // Lengths of bodies.
-        (plain("Host: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n"), Refused(E::BodyLength)),
-        (plain("Host: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n"), Refused(E::BodyLength)),
-        (plain("Host: a\r\nContent-Length: +1\r\n"), Refused(E::BodyLength)),
-        (plain("Host: a\r\nContent-Length: 1, 1\r\n"), Refused(E::BodyLength)),
-        (plain("Host: a\r\nContent-Length:\r\n"), Refused(E::BodyLength)),
+        (
+            plain("Host: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n"),
+            Refused(E::BodyLength),
+        ),
+        (
+            plain("Host: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n"),
+            Refused(E::BodyLength),
+        ),
+        (
+            plain("Host: a\r\nContent-Length: +1\r\n"),
+            Refused(E::BodyLength),
+        ),
+        (
+            plain("Host: a\r\nContent-Length: 1, 1\r\n"),
+            Refused(E::BodyLength),
+        ),
+        (
+            plain("Host: a\r\nContent-Length:\r\n"),
+            Refused(E::BodyLength),
+        ),
         (
             plain("Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
             Refused(E::BodyLength),
@@ -172,38 +296,101 @@ fn table() -> Vec<(String, Verdict)> {
         ),
         // Lines.
         (own("GET / HTTP/1.1\nHost: a\n\n"), Refused(E::BareLineFeed)),
-        (own("GET / HTTP/1.1\r\nHost: a\n\r\n"), Refused(E::BareLineFeed)),
-        (own("GET / HTTP/1.1\r\nHost: a\r\n\n"), Refused(E::BareLineFeed)),
-        (own("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1\r\nHost: a\r\nX: a\x1bb\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1\r\nHost : a\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1\r\n Host: a\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n"), Refused(E::Malformed)),
-        (own("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Refused(E::Malformed)),
-        (own("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET  / HTTP/1.1\r\nHost: a\r\n\r\n"), Refused(E::Malformed)),
-        (own("GET / HTTP/1.1 \r\nHost: a\r\n\r\n"), Refused(E::Malformed)),
-        (own("G@T / HTTP/1.1\r\nHost: a\r\n\r\n"), Refused(E::Malformed)),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\n\r\n"),
+            Refused(E::BareLineFeed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\r\n\n"),
+            Refused(E::BareLineFeed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\r\nX: a\x1bb\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\n Host: a\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("GET / HTTP/1.1 \r\nHost: a\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
+        (
+            own("G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Refused(E::Malformed),
+        ),
         // Not HTTP, or none that is spoken here.
         (own("GET /\r\n"), Refused(E::Malformed)),
         (own("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Refused(E::Version)),
-        (own("GET / HTTP/1.2\r\nHost: a\r\n\r\n"), Refused(E::Version)),
+        (
+            own("GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+            Refused(E::Version),
+        ),
         (own("\x16\x03\x01\x02\x00\x01"), Refused(E::Malformed)),
         (own("SSH-2.0-OpenSSH_9.9\r\n"), Refused(E::Malformed)),
         // Not all there yet.
         (own(""), More),
         (own("GET"), More),
-        (own("GET /derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n"), More),
-        (own("GET /derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r"), More),
+        (
+            own("GET /derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n"),
+            More,
+        ),
+        (
+            own("GET /derp HTTP/1.1\r\nHost: a\r\nUpgrade: derp\r\n\r"),
+            More,
+        ),
         // Sizes.
-        (plain(&format!("Host: a\r\n{}", "X: y\r\n".repeat(63))), Other),
-        (plain(&format!("Host: a\r\n{}", "X: y\r\n".repeat(64))), Refused(E::TooManyHeaders)),
+        (
+            plain(&format!("Host: a\r\n{}", "X: y\r\n".repeat(63))),
+            Other,
+        ),
+        (
+            plain(&format!("Host: a\r\n{}", "X: y\r\n".repeat(64))),
+            Refused(E::TooManyHeaders),
+        ),
         (padded_to(MAX_HEAD_LEN), Other),
         (padded_to(MAX_HEAD_LEN + 1), Refused(E::TooLong)),
-        (padded_to(MAX_HEAD_LEN + 1)[..MAX_HEAD_LEN].to_owned(), Refused(E::TooLong)),
+        (
+            padded_to(MAX_HEAD_LEN + 1)[..MAX_HEAD_LEN].to_owned(),
+            Refused(E::TooLong),
+        ),
         (padded_to(MAX_HEAD_LEN)[..MAX_HEAD_LEN - 1].to_owned(), More),
         ("x".repeat(MAX_HEAD_LEN), Refused(E::TooLong)),
     ]
@@ -220,7 +407,12 @@ fn every_head_in_the_table_is_judged_as_it_says() {
     let table = table();
     assert!(table.len() >= 60, "{} rows", table.len());
     for (head, expected) in table {
-        assert_eq!(judge(head.as_bytes()), expected, "{:?}", &head[..head.len().min(300)]);
+        assert_eq!(
+            judge(head.as_bytes()),
+            expected,
+            "{:?}",
+            &head[..head.len().min(300)]
+        );
     }
 }
 
@@ -246,18 +438,27 @@ fn both_ways_of_reading_a_request_agree() {
     for (head, expected) in table() {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut headers);
-        let Ok(httparse::Status::Complete(_)) = parsed.parse(head.as_bytes()) else { continue };
+        let Ok(httparse::Status::Complete(_)) = parsed.parse(head.as_bytes()) else {
+            continue;
+        };
         let mut request = Request::builder().method(parsed.method.unwrap());
-        request = request.uri(parsed.path.unwrap()).version(match parsed.version.unwrap() {
-            0 => http::Version::HTTP_10,
-            _ => http::Version::HTTP_11,
-        });
+        request = request
+            .uri(parsed.path.unwrap())
+            .version(match parsed.version.unwrap() {
+                0 => http::Version::HTTP_10,
+                _ => http::Version::HTTP_11,
+            });
         for header in parsed.headers.iter() {
             request = request.header(header.name, header.value);
         }
-        let Ok(request) = request.body(()) else { continue };
+        let Ok(request) = request.body(()) else {
+            continue;
+        };
         // hyper is as strict about some things itself, and lenient about others.
-        if !matches!(expected, Refused(E::BareLineFeed | E::Malformed | E::TooLong)) {
+        if !matches!(
+            expected,
+            Refused(E::BareLineFeed | E::Malformed | E::TooLong)
+        ) {
             let here = read_head(head.as_bytes()).map(|head| head.unwrap().route);
             assert_eq!(route(&request), here, "{head:?}");
         }

@@ -21,7 +21,10 @@ fn embedded() -> (DuplexStream, mpsc::Receiver<Upgrading>) {
         async move {
             let response = match mount(&mut request, &KEY) {
                 Mounted::Respond(response) => response,
-                Mounted::Upgrade { response, upgrading } => {
+                Mounted::Upgrade {
+                    response,
+                    upgrading,
+                } => {
                     upgrades.send(upgrading).await.unwrap();
                     response
                 }
@@ -52,21 +55,30 @@ async fn by_itself_it_answers_probes_and_asks_for_an_upgrade() {
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     }
     let response = get(&mut client, "/derp/sdf", "").await;
-    assert!(response.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 426 Upgrade Required\r\n"),
+        "{response}"
+    );
 }
 
 #[tokio::test]
 async fn an_upgraded_connection_is_a_stream() {
     let (mut client, mut upgraded) = embedded();
     let response = get(&mut client, "/relay", &format!("{DERP}Ideal-Node: x\r\n")).await;
-    assert!(response.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{response}"
+    );
     for header in [
         "connection: Upgrade".to_owned(),
         "upgrade: DERP".to_owned(),
         "derp-version: 2".to_owned(),
         format!("derp-public-key: {}", "0f".repeat(32)),
     ] {
-        assert!(response.contains(&format!("\r\n{header}\r\n")), "{header} in {response}");
+        assert!(
+            response.contains(&format!("\r\n{header}\r\n")),
+            "{header} in {response}"
+        );
     }
     let upgrading = upgraded.recv().await.unwrap();
     assert!(upgrading.is_not_ideal());
@@ -78,18 +90,30 @@ async fn an_upgraded_connection_is_a_stream() {
 async fn a_websocket_is_a_stream_as_well() {
     let (mut client, mut upgraded) = embedded();
     let response = get(&mut client, "/derp", WEBSOCKET).await;
-    assert!(response.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{response}"
+    );
     for header in [
         "upgrade: websocket",
         "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
         "sec-websocket-protocol: derp",
     ] {
-        assert!(response.contains(&format!("\r\n{header}\r\n")), "{header} in {response}");
+        assert!(
+            response.contains(&format!("\r\n{header}\r\n")),
+            "{header} in {response}"
+        );
     }
     let upgrading = upgraded.recv().await.unwrap();
     assert!(!upgrading.is_not_ideal());
     let mut server = upgrading.stream().await.unwrap();
-    talk(&mut server, &mut client, b"\x82\x85\0\0\0\0hello", b"\x82\x07\x01frames").await;
+    talk(
+        &mut server,
+        &mut client,
+        b"\x82\x85\0\0\0\0hello",
+        b"\x82\x07\x01frames",
+    )
+    .await;
 }
 
 /// Sends `hello` and `\x01frames`, which are `up` and `down` on the wire.
@@ -108,8 +132,16 @@ async fn talk(server: &mut MountedStream, client: &mut DuplexStream, up: &[u8], 
 #[tokio::test]
 async fn a_fast_start_is_refused_where_it_cannot_be_served() {
     let (mut client, _upgraded) = embedded();
-    let response = get(&mut client, "/derp", &format!("{DERP}Derp-Fast-Start: 1\r\n")).await;
-    assert!(response.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{response}");
+    let response = get(
+        &mut client,
+        "/derp",
+        &format!("{DERP}Derp-Fast-Start: 1\r\n"),
+    )
+    .await;
+    assert!(
+        response.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+        "{response}"
+    );
     assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
     let mut body = String::new();
     client.read_to_string(&mut body).await.unwrap();
@@ -120,6 +152,12 @@ async fn a_fast_start_is_refused_where_it_cannot_be_served() {
 async fn what_is_refused_elsewhere_is_refused_here() {
     let (mut client, _upgraded) = embedded();
     let response = get(&mut client, "/derp", &WEBSOCKET.replace("13", "8")).await;
-    assert!(response.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{response}");
-    assert!(response.contains("\r\nsec-websocket-version: 13\r\n"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 426 Upgrade Required\r\n"),
+        "{response}"
+    );
+    assert!(
+        response.contains("\r\nsec-websocket-version: 13\r\n"),
+        "{response}"
+    );
 }

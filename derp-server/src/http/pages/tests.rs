@@ -12,12 +12,18 @@ impl Extra for Operator {
     }
 
     fn may_debug(&self, _: &Request<()>, conn: &ConnMeta) -> bool {
-        conn.client_addr().is_some_and(|addr| addr.ip().is_loopback())
+        conn.client_addr()
+            .is_some_and(|addr| addr.ip().is_loopback())
     }
 }
 
 fn request(method: &str, target: &str) -> Request<()> {
-    Request::builder().method(method).uri(target).header("Host", "foo.com").body(()).unwrap()
+    Request::builder()
+        .method(method)
+        .uri(target)
+        .header("Host", "foo.com")
+        .body(())
+        .unwrap()
 }
 
 fn conn(addr: &str) -> ConnMeta {
@@ -48,7 +54,11 @@ fn seen(response: Response<Bytes>) -> Seen {
         .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
         .collect();
     headers.sort();
-    Seen(parts.status.as_u16(), headers, String::from_utf8(body.to_vec()).unwrap())
+    Seen(
+        parts.status.as_u16(),
+        headers,
+        String::from_utf8(body.to_vec()).unwrap(),
+    )
 }
 
 fn expected(status: u16, headers: &[&str], body: &str) -> Seen {
@@ -95,7 +105,10 @@ fn derp_without_an_upgrade_is_told_what_is_missing() {
     assert_eq!(get(&Pages::default(), "/derp?x"), missing);
 
     let disabled = pages(|config| config.serves_derp = false);
-    assert_eq!(get(&disabled, "/derp"), expected(404, &TEXT_CLOSE, "derp server disabled\n"));
+    assert_eq!(
+        get(&disabled, "/derp"),
+        expected(404, &TEXT_CLOSE, "derp server disabled\n")
+    );
 }
 
 #[test]
@@ -104,7 +117,10 @@ fn probes_are_answered_even_when_derp_is_disabled() {
     for pages in [Pages::default(), pages(|config| config.serves_derp = false)] {
         for path in ["/derp/probe", "/derp/latency-check"] {
             assert_eq!(get(&pages, path), ok());
-            assert_eq!(seen(pages.respond(&request("HEAD", path), &stranger())), ok());
+            assert_eq!(
+                seen(pages.respond(&request("HEAD", path), &stranger())),
+                ok()
+            );
             let mut headers = TEXT_CLOSE.to_vec();
             headers.push("allow: GET, HEAD");
             let bogus = seen(pages.respond(&request("POST", path), &stranger()));
@@ -120,11 +136,17 @@ fn only_a_plain_challenge_is_repeated() {
         (None, None),
         (Some(b""), None),
         (Some(b"input"), Some("response input")),
-        (Some(b"ts_derp99b.tailscale.com"), Some("response ts_derp99b.tailscale.com")),
+        (
+            Some(b"ts_derp99b.tailscale.com"),
+            Some("response ts_derp99b.tailscale.com"),
+        ),
         (Some(b"foo\xffbar"), None),
         (Some(b"foo bar"), None),
         (Some(long.as_bytes()), None),
-        (Some(&long.as_bytes()[1..]), Some(&format!("response {}", &long[1..]))),
+        (
+            Some(&long.as_bytes()[1..]),
+            Some(&format!("response {}", &long[1..])),
+        ),
     ];
     for (challenge, response) in table {
         for method in ["GET", "HEAD", "POST"] {
@@ -140,16 +162,26 @@ fn only_a_plain_challenge_is_repeated() {
             headers.extend(response.map(|response| format!("x-tailscale-response: {response}")));
             let answer = Seen(204, headers, String::new());
             let pages = Pages::default();
-            assert_eq!(seen(pages.respond(&request, &stranger())), answer, "{challenge:?}");
-            assert_eq!(seen(pages.respond_on_port_80(&request, &stranger())), answer);
+            assert_eq!(
+                seen(pages.respond(&request, &stranger())),
+                answer,
+                "{challenge:?}"
+            );
+            assert_eq!(
+                seen(pages.respond_on_port_80(&request, &stranger())),
+                answer
+            );
         }
     }
 }
 
 #[test]
 fn robots_are_told_to_stay_away() {
-    let page =
-        browser_page(200, "text/plain; charset=utf-8", "User-agent: *\nDisallow: /\n");
+    let page = browser_page(
+        200,
+        "text/plain; charset=utf-8",
+        "User-agent: *\nDisallow: /\n",
+    );
     assert_eq!(get(&Pages::default(), "/robots.txt"), page);
 }
 
@@ -159,7 +191,10 @@ fn the_bootstrap_document_can_be_replaced_at_any_time() {
     let page = |body: &str| browser_page(200, "application/json", body);
     assert_eq!(get(&pages, "/bootstrap-dns"), page(""));
     pages.set_bootstrap_dns(Bytes::from_static(b"{\n\t\"a\": [\"192.0.2.1\"]\n}"));
-    assert_eq!(get(&pages, "/bootstrap-dns?q=a"), page("{\n\t\"a\": [\"192.0.2.1\"]\n}"));
+    assert_eq!(
+        get(&pages, "/bootstrap-dns?q=a"),
+        page("{\n\t\"a\": [\"192.0.2.1\"]\n}")
+    );
 }
 
 #[test]
@@ -170,21 +205,34 @@ fn the_home_page_shows_what_holds() {
     });
     let for_operator = seen(pages.respond(&request("GET", "/"), &conn("127.0.0.1:1"))).2;
     let for_stranger = get(&pages, "/").2;
-    for part in ["security@tailscale.com", "tailscale-aup", "Status: disabled"] {
-        assert!(for_operator.contains(part) && for_stranger.contains(part), "{part}");
+    for part in [
+        "security@tailscale.com",
+        "tailscale-aup",
+        "Status: disabled",
+    ] {
+        assert!(
+            for_operator.contains(part) && for_stranger.contains(part),
+            "{part}"
+        );
     }
     assert!(for_operator.contains("href=\"/debug/\""));
     assert!(!for_stranger.contains("debug"));
 
     let plain = get(&Pages::default(), "/");
-    assert_eq!(plain, browser_page(200, "text/html; charset=utf-8", &plain.2));
+    assert_eq!(
+        plain,
+        browser_page(200, "text/html; charset=utf-8", &plain.2)
+    );
     assert!(plain.2.contains("DERP server") && !plain.2.contains("disabled"));
 }
 
 #[test]
 fn the_home_page_can_be_blank_or_elsewhere() {
     let blank = pages(|config| config.home = Home::Blank);
-    assert_eq!(get(&blank, "/"), browser_page(200, "text/html; charset=utf-8", ""));
+    assert_eq!(
+        get(&blank, "/"),
+        browser_page(200, "text/html; charset=utf-8", "")
+    );
 
     let elsewhere = pages(|config| config.home = "https://example.com/x".parse().unwrap());
     let mut headers = BROWSER.to_vec();
@@ -193,14 +241,24 @@ fn the_home_page_can_be_blank_or_elsewhere() {
         "content-type: text/plain; charset=utf-8",
         "location: https://example.com/x",
     ]);
-    assert_eq!(get(&elsewhere, "/nonexist"), expected(302, &headers, "Found\n"));
+    assert_eq!(
+        get(&elsewhere, "/nonexist"),
+        expected(302, &headers, "Found\n")
+    );
 }
 
 #[test]
 fn unknown_paths_are_home_unless_the_operator_says_otherwise() {
     let go = Pages::default();
     let home = get(&go, "/");
-    for path in ["/nonexist", "/derp/", "/derp/sdf", "//derp", "/generate_204/", "/debug"] {
+    for path in [
+        "/nonexist",
+        "/derp/",
+        "/derp/sdf",
+        "//derp",
+        "/generate_204/",
+        "/debug",
+    ] {
         assert_eq!(get(&go, path), home, "{path}");
     }
     let strict = pages(|config| config.unknown_paths = UnknownPaths::NotFound);
@@ -229,17 +287,31 @@ fn extra_pages_come_before_all_but_those_of_clients() {
         }
     }
     let pages = Pages::new(PagesConfig::default(), Greedy);
-    for path in ["/", "/bootstrap-dns?q=x", "/robots.txt", "/debug/varz", "/nonexist"] {
+    for path in [
+        "/",
+        "/bootstrap-dns?q=x",
+        "/robots.txt",
+        "/debug/varz",
+        "/nonexist",
+    ] {
         assert_eq!(get(&pages, path), expected(200, &[], "mine"), "{path}");
     }
-    for path in ["/derp", "/derp/probe", "/derp/latency-check", "/generate_204"] {
+    for path in [
+        "/derp",
+        "/derp/probe",
+        "/derp/latency-check",
+        "/generate_204",
+    ] {
         assert_ne!(get(&pages, path).2, "mine", "{path}");
     }
 }
 
 fn location(pages: &Pages, request: &Request<()>, conn: &ConnMeta) -> (u16, Option<String>) {
     let response = pages.respond_on_port_80(request, conn);
-    let location = response.headers().get(LOCATION).map(|url| url.to_str().unwrap().to_owned());
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .map(|url| url.to_str().unwrap().to_owned());
     (response.status().as_u16(), location)
 }
 
@@ -266,12 +338,29 @@ fn port_80_redirects_to_no_host_that_could_be_something_else() {
         location(&Pages::default(), &request, &stranger()),
         (302, Some("https://foo.com//evil.example/".to_owned())),
     );
-    for host in ["", "foo.com/", "user@foo.com", "foo.com?", "foo.com#", "a\\b", "a%2fb"] {
-        request.headers_mut().insert(HOST, HeaderValue::from_str(host).unwrap());
-        assert_eq!(location(&Pages::default(), &request, &stranger()), (400, None), "{host}");
+    for host in [
+        "",
+        "foo.com/",
+        "user@foo.com",
+        "foo.com?",
+        "foo.com#",
+        "a\\b",
+        "a%2fb",
+    ] {
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_str(host).unwrap());
+        assert_eq!(
+            location(&Pages::default(), &request, &stranger()),
+            (400, None),
+            "{host}"
+        );
     }
     request.headers_mut().remove(HOST);
-    assert_eq!(location(&Pages::default(), &request, &stranger()), (400, None));
+    assert_eq!(
+        location(&Pages::default(), &request, &stranger()),
+        (400, None)
+    );
 }
 
 #[test]
@@ -283,7 +372,10 @@ fn port_80_serves_operators_and_certificate_authorities() {
     }
     let operator = conn("127.0.0.1:1");
     let to = |path: &str| (302, Some(format!("https://bar.com{path}")));
-    assert_eq!(location(&pages, &request("GET", "/"), &operator), to("/debug/"));
+    assert_eq!(
+        location(&pages, &request("GET", "/"), &operator),
+        to("/debug/")
+    );
     assert_eq!(location(&pages, &request("GET", "/x"), &operator), to("/x"));
     assert_eq!(location(&pages, &request("GET", "/"), &stranger()), to("/"));
 }

@@ -7,15 +7,17 @@ use crate::http::head::DerpUpgrade;
 
 const PROBE: &str = "GET /derp/probe HTTP/1.1\r\nHost: a\r\n\r\n";
 const HOME: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const UPGRADE: &str =
-    "GET /derp HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\
+const UPGRADE: &str = "GET /derp HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\
      Derp-Fast-Start: 1\r\nIdeal-Node: x\r\n\r\n";
 
 /// The client's end, and what becomes of the server's.
 fn start(
     already_read: &str,
     pages: Pages,
-) -> (DuplexStream, tokio::task::JoinHandle<Option<Asked<DuplexStream>>>) {
+) -> (
+    DuplexStream,
+    tokio::task::JoinHandle<Option<Asked<DuplexStream>>>,
+) {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let already_read = Bytes::copy_from_slice(already_read.as_bytes());
     let serving = serve_pages(server, already_read, Arc::new(pages), ConnMeta::default());
@@ -50,8 +52,14 @@ async fn bytes_that_were_read_before_are_part_of_the_request() {
     let response = read_all(&mut client).await;
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
-    assert!(response.contains("\r\nX-Frame-Options: DENY\r\n"), "{response}");
-    assert!(!response.to_lowercase().contains("\r\nserver:"), "{response}");
+    assert!(
+        response.contains("\r\nX-Frame-Options: DENY\r\n"),
+        "{response}"
+    );
+    assert!(
+        !response.to_lowercase().contains("\r\nserver:"),
+        "{response}"
+    );
     assert!(response.ends_with("</html>\n"), "{response}");
     assert!(serving.await.unwrap().is_none());
 }
@@ -63,8 +71,15 @@ async fn probes_keep_the_connection_for_a_hundred_requests() {
         send(&mut client, PROBE).await;
         let response = read_response(&mut client).await;
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-        assert!(response.contains("\r\nAccess-Control-Allow-Origin: *\r\n"), "{response}");
-        assert_eq!(response.contains("Connection: close"), number == MAX_REQUESTS, "{number}");
+        assert!(
+            response.contains("\r\nAccess-Control-Allow-Origin: *\r\n"),
+            "{response}"
+        );
+        assert_eq!(
+            response.contains("Connection: close"),
+            number == MAX_REQUESTS,
+            "{number}"
+        );
     }
     assert_eq!(read_all(&mut client).await, "");
     assert!(serving.await.unwrap().is_none());
@@ -78,7 +93,10 @@ async fn an_idle_connection_ends_after_half_a_minute() {
     let since = Instant::now();
     read_all(&mut client).await;
     let idle = since.elapsed();
-    assert!(idle >= HEAD_TIMEOUT && idle < HEAD_TIMEOUT + Duration::from_secs(1), "{idle:?}");
+    assert!(
+        idle >= HEAD_TIMEOUT && idle < HEAD_TIMEOUT + Duration::from_secs(1),
+        "{idle:?}"
+    );
     assert!(serving.await.unwrap().is_none());
 }
 
@@ -96,8 +114,18 @@ async fn a_client_that_takes_no_response_is_given_up() {
     let (client, server) = tokio::io::duplex(100);
     let requests = Bytes::from(HOME);
     let since = Instant::now();
-    serve_pages(server, requests, Arc::new(Pages::default()), ConnMeta::default()).await;
-    assert!(since.elapsed() < Duration::from_secs(32), "{:?}", since.elapsed());
+    serve_pages(
+        server,
+        requests,
+        Arc::new(Pages::default()),
+        ConnMeta::default(),
+    )
+    .await;
+    assert!(
+        since.elapsed() < Duration::from_secs(32),
+        "{:?}",
+        since.elapsed()
+    );
     drop(client);
 }
 
@@ -107,7 +135,10 @@ async fn a_pooled_connection_can_still_become_a_clients() {
     read_response(&mut client).await;
     send(&mut client, &format!("{UPGRADE}\x02frames")).await;
     let mut asked = serving.await.unwrap().expect("an upgrade");
-    let derp = DerpUpgrade { fast_start: true, ideal_node: true };
+    let derp = DerpUpgrade {
+        fast_start: true,
+        ideal_node: true,
+    };
     assert_eq!(asked.upgrade, Upgrade::Derp(derp));
     let mut received = asked.received.to_vec();
     send(&mut client, "more").await;
@@ -135,7 +166,11 @@ async fn more_bytes_than_hyper_reads_at_once_are_still_there_behind_an_upgrade()
     let frames = "x".repeat(3 * MAX_HEAD_LEN);
     let (_client, serving) = start(&format!("{PROBE}{UPGRADE}{frames}"), Pages::default());
     let asked = serving.await.unwrap().expect("an upgrade");
-    assert!(asked.received == frames.as_bytes(), "{} bytes", asked.received.len());
+    assert!(
+        asked.received == frames.as_bytes(),
+        "{} bytes",
+        asked.received.len()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,22 +196,39 @@ async fn the_end_waits_a_little_for_a_client_that_still_sends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_behind_a_response_that_is_stuck_is_none() {
-    let (client, server) = tokio::io::duplex(16);
+async fn an_upgrade_waits_until_the_response_before_it_is_sent() {
+    let (mut client, server) = tokio::io::duplex(16);
     let requests = Bytes::from(format!("{PROBE}{UPGRADE}"));
-    let asked = serve_pages(server, requests, Arc::default(), ConnMeta::default()).await;
-    assert!(asked.is_none());
-    drop(client);
+    let serving = tokio::spawn(serve_pages(
+        server,
+        requests,
+        Arc::default(),
+        ConnMeta::default(),
+    ));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(!serving.is_finished());
+    let response = read_response(&mut client).await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(serving.await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_upgraded_where_derp_is_disabled() {
-    let config = PagesConfig { serves_derp: false, ..PagesConfig::default() };
+    let config = PagesConfig {
+        serves_derp: false,
+        ..PagesConfig::default()
+    };
     let pages = Pages::new(config, crate::http::NoExtra);
     let (mut client, serving) = start(UPGRADE, pages);
     let response = read_all(&mut client).await;
-    assert!(response.starts_with("HTTP/1.1 404 Not Found\r\n"), "{response}");
-    assert!(response.ends_with("\r\n\r\nderp server disabled\n"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 404 Not Found\r\n"),
+        "{response}"
+    );
+    assert!(
+        response.ends_with("\r\n\r\nderp server disabled\n"),
+        "{response}"
+    );
     assert!(serving.await.unwrap().is_none());
 }
 
@@ -186,7 +238,10 @@ async fn later_requests_are_judged_like_the_first() {
     read_response(&mut client).await;
     send(&mut client, &UPGRADE.replace("GET", "POST")).await;
     let response = read_all(&mut client).await;
-    assert!(response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
+        "{response}"
+    );
     assert!(response.contains("\r\nAllow: GET\r\n"), "{response}");
     assert!(serving.await.unwrap().is_none());
 }
@@ -194,8 +249,10 @@ async fn later_requests_are_judged_like_the_first() {
 #[tokio::test(start_paused = true)]
 async fn a_body_is_not_read_and_not_taken_for_a_request() {
     let body = "x".repeat(1_000_000) + PROBE;
-    let head =
-        format!("POST /derp/probe HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /derp/probe HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     let (mut client, serving) = start(&head, Pages::default());
     let (mut reader, mut writer) = tokio::io::split(&mut client);
     let sending = async {
@@ -205,17 +262,27 @@ async fn a_body_is_not_read_and_not_taken_for_a_request() {
     let mut text = String::new();
     let (_, read) = tokio::join!(sending, reader.read_to_string(&mut text));
     read.unwrap();
-    assert!(text.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
+        "{text}"
+    );
     assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
     assert!(serving.await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn heads_of_later_requests_are_bounded_too() {
-    for padding in ["X: y\r\n".repeat(65), format!("X: {}\r\n", "y".repeat(MAX_HEAD_LEN))] {
+    for padding in [
+        "X: y\r\n".repeat(65),
+        format!("X: {}\r\n", "y".repeat(MAX_HEAD_LEN)),
+    ] {
         let (mut client, serving) = start(PROBE, Pages::default());
         read_response(&mut client).await;
-        send(&mut client, &format!("GET / HTTP/1.1\r\nHost: a\r\n{padding}\r\n")).await;
+        send(
+            &mut client,
+            &format!("GET / HTTP/1.1\r\nHost: a\r\n{padding}\r\n"),
+        )
+        .await;
         let response = read_all(&mut client).await;
         assert!(response.starts_with("HTTP/1.1 431 "), "{response}");
         assert!(serving.await.unwrap().is_none());
@@ -229,6 +296,9 @@ async fn port_80_never_upgrades() {
     send(&mut client, UPGRADE).await;
     let response = read_all(&mut client).await;
     assert!(response.starts_with("HTTP/1.1 302 Found\r\n"), "{response}");
-    assert!(response.contains("\r\nLocation: https://a/derp\r\n"), "{response}");
+    assert!(
+        response.contains("\r\nLocation: https://a/derp\r\n"),
+        "{response}"
+    );
     serving.await.unwrap();
 }

@@ -19,7 +19,12 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         }
     }
     wire.extend(MASK);
-    wire.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    wire.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     wire
 }
 
@@ -62,7 +67,11 @@ fn decode(
                 (Some(event), _) => said.push(event),
             }
         }
-        assert!(input.len() < 14 + MAX_CONTROL_LEN, "{} bytes are kept", input.len());
+        assert!(
+            input.len() < 14 + MAX_CONTROL_LEN,
+            "{} bytes are kept",
+            input.len()
+        );
     }
     Ok(said)
 }
@@ -74,9 +83,13 @@ fn whole(wire: &[u8]) -> Result<Vec<Said>, Fault> {
 #[test]
 fn the_examples_of_the_rfc_are_understood() {
     // RFC 6455, 5.7, with opcode 2 for 1.
-    let hello = [0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    let hello = [
+        0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
+    ];
     assert_eq!(whole(&hello), Ok(vec![Said::Bytes(b"Hello".to_vec())]));
-    let ping = [0x89, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    let ping = [
+        0x89, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
+    ];
     assert_eq!(whole(&ping), Ok(vec![Said::Ping(b"Hello".to_vec())]));
 }
 
@@ -120,7 +133,10 @@ fn what_the_rfc_forbids_is_a_protocol_error() {
     assert_eq!(protocol(&nested), "message inside of a message");
     for opcode in [0x08, 0x09, 0x0a] {
         assert_eq!(protocol(&frame(opcode, b"")), "fragmented control frame");
-        assert_eq!(protocol(&frame(0x80 | opcode, &[0; 126])), "control frame too long");
+        assert_eq!(
+            protocol(&frame(0x80 | opcode, &[0; 126])),
+            "control frame too long"
+        );
     }
     for header in [
         &[0x82, 0xfe, 0, 125, 0, 0, 0, 0][..],
@@ -131,14 +147,20 @@ fn what_the_rfc_forbids_is_a_protocol_error() {
     }
     assert_eq!(protocol(&frame(0x88, b"\x03")), "half a close code");
     for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
-        assert_eq!(protocol(&frame(0x88, &code.to_be_bytes())), "illegal close code");
+        assert_eq!(
+            protocol(&frame(0x88, &code.to_be_bytes())),
+            "illegal close code"
+        );
     }
 }
 
 #[test]
 fn every_fault_has_its_close_code() {
     assert_eq!(whole(&frame(0x81, b"text")), Err(Fault::Text));
-    assert_eq!(whole(&frame(0x88, b"\x03\xe8\xff")), Err(Fault::CloseReason));
+    assert_eq!(
+        whole(&frame(0x88, b"\x03\xe8\xff")),
+        Err(Fault::CloseReason)
+    );
     let code = |fault: Fault| fault.close_code().0;
     assert_eq!(code(Fault::Protocol("")), 1002);
     assert_eq!(code(Fault::Text), 1003);
@@ -150,15 +172,24 @@ fn every_fault_has_its_close_code() {
 fn closing_codes_that_a_peer_may_send_are_kept() {
     assert_eq!(whole(&frame(0x88, b"")), Ok(vec![Said::Close(None)]));
     for code in [1000_u16, 1001, 1003, 1007, 1011, 3000, 4999] {
-        assert_eq!(whole(&frame(0x88, &code.to_be_bytes())), Ok(vec![Said::Close(Some(code))]));
+        assert_eq!(
+            whole(&frame(0x88, &code.to_be_bytes())),
+            Ok(vec![Said::Close(Some(code))])
+        );
     }
 }
 
 #[test]
 fn a_message_has_a_limit_whatever_its_frames() {
     let longest = vec![7; MAX_MESSAGE_LEN];
-    assert_eq!(whole(&frame(0x82, &longest)), Ok(vec![Said::Bytes(longest.clone())]));
-    assert_eq!(whole(&frame(0x82, &vec![7; MAX_MESSAGE_LEN + 1])), Err(Fault::TooLong));
+    assert_eq!(
+        whole(&frame(0x82, &longest)),
+        Ok(vec![Said::Bytes(longest.clone())])
+    );
+    assert_eq!(
+        whole(&frame(0x82, &vec![7; MAX_MESSAGE_LEN + 1])),
+        Err(Fault::TooLong)
+    );
 
     let exactly = [frame(0x02, &longest[1..]), frame(0x80, b"x")].concat();
     assert_eq!(whole(&exactly).unwrap().len(), 1);
@@ -184,7 +215,10 @@ fn headers_of_the_servers_frames_are_as_short_as_they_can_be() {
     assert_eq!(header(126), [0x82, 126, 0, 126]);
     assert_eq!(header(MAX_OUTBOUND_LEN), [0x82, 126, 0x80, 0]);
     assert_eq!(FrameHeader::new(Opcode::Pong, 3).as_bytes(), [0x8a, 3]);
-    assert_eq!(close_frame(CloseCode::MESSAGE_TOO_BIG), [0x88, 2, 0x03, 0xf1]);
+    assert_eq!(
+        close_frame(CloseCode::MESSAGE_TOO_BIG),
+        [0x88, 2, 0x03, 0xf1]
+    );
 }
 
 /// Frames of one or several messages, and the bytes that they carry.

@@ -84,7 +84,10 @@ async fn a_flush_is_a_message() {
     server.write_all(&[7; 1000]).await.unwrap();
     server.flush().await.unwrap();
     server.flush().await.unwrap();
-    assert_eq!(read_frame(&mut client).await, (0x82, b"two writes".to_vec()));
+    assert_eq!(
+        read_frame(&mut client).await,
+        (0x82, b"two writes".to_vec())
+    );
     assert_eq!(read_frame(&mut client).await, (0x82, vec![7; 1000]));
     drop(server);
     at_end(&mut client).await;
@@ -123,7 +126,11 @@ async fn a_silent_connection_owns_no_buffer() {
         let mut read = async || received += server.read(&mut buf[..read_size]).await.unwrap();
         while by_hand(Box::pin(read())).poll().is_ready() {}
         assert_eq!(received, 5000);
-        assert!(owned_bytes(&server) < 64, "{} bytes are kept", owned_bytes(&server));
+        assert!(
+            owned_bytes(&server) < 64,
+            "{} bytes are kept",
+            owned_bytes(&server)
+        );
         client.write_all(&frame(0x82, b"")[1..]).await.unwrap();
     }
 }
@@ -163,7 +170,10 @@ async fn pings_are_answered_between_messages() {
     assert!(reader.poll().is_pending());
     client.write_all(&frame(0x82, b"x")).await.unwrap();
     reader.0.await;
-    assert_eq!(read_frame(&mut client).await, (0x82, b"half of a message".to_vec()));
+    assert_eq!(
+        read_frame(&mut client).await,
+        (0x82, b"half of a message".to_vec())
+    );
     assert_eq!(read_frame(&mut client).await, (0x8a, b"now?".to_vec()));
 }
 
@@ -173,7 +183,10 @@ async fn a_flood_of_pings_is_answered_ten_times_a_second() {
     let serving = reading(server);
     for second in 0..2_u8 {
         for number in 0..20_u8 {
-            client.write_all(&frame(0x89, &[second, number])).await.unwrap();
+            client
+                .write_all(&frame(0x89, &[second, number]))
+                .await
+                .unwrap();
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         for number in 0..10 {
@@ -204,7 +217,11 @@ async fn of_many_pings_at_once_the_latest_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn a_clients_close_is_answered_in_kind_and_ends_the_stream() {
     let (mut client, server) = pair(1 << 20);
-    let wire = [frame(0x82, b"last"), frame(0x88, b"\x03\xe9bye"), frame(0x82, b"not heard")];
+    let wire = [
+        frame(0x82, b"last"),
+        frame(0x88, b"\x03\xe9bye"),
+        frame(0x82, b"not heard"),
+    ];
     client.write_all(&wire.concat()).await.unwrap();
     let (mut server, received, end) = reading(server).await.unwrap();
     assert_eq!(received, b"last");
@@ -230,7 +247,10 @@ async fn whoever_breaks_the_rules_is_told_which() {
         let (mut server, received, end) = reading(server).await.unwrap();
         assert_eq!(received, b"good");
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(read_frame(&mut client).await, (0x88, u16::to_be_bytes(code).to_vec()));
+        assert_eq!(
+            read_frame(&mut client).await,
+            (0x88, u16::to_be_bytes(code).to_vec())
+        );
         server.shutdown().await.unwrap();
         at_end(&mut client).await;
     }

@@ -8,7 +8,7 @@ use clap::Parser;
 /// Runs derp-client through a list of cases against a relay.
 #[derive(Debug, Parser)]
 pub(crate) struct Args {
-    /// The relay as http[s]://host[:port]; instead of --host and --port.
+    /// The relay as a URL, http or https; instead of --host and --port.
     #[arg(long, conflicts_with_all = ["host", "port", "plain"])]
     pub(crate) url: Option<String>,
     /// The relay's name or address, as in its certificate.

@@ -22,7 +22,7 @@ use clap::Parser;
 use crate::args::Args;
 use crate::cases::{CASES, Case};
 use crate::relay::Relay;
-use crate::report::{CaseLine, SummaryLine, print_line, print_problem};
+use crate::report::{CaseLine, SummaryLine, print_line, print_problem, print_report};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -58,16 +58,16 @@ async fn run(args: &Args, relay: Arc<Relay>) -> bool {
         }
         summary.cases += 1;
         if args.list {
-            print_line(&case.name);
+            print_line(case.name);
             continue;
         }
         let line = run_case(args, at + 1, case, Arc::clone(&relay)).await;
         summary.failed += usize::from(!line.ok);
-        print_line(&line);
+        print_report(&line);
     }
     if !args.list {
         summary.ms = begin.elapsed().as_millis();
-        print_line(&summary);
+        print_report(&summary);
     }
     if let Some(expected) = args.expect_cases
         && expected != summary.cases

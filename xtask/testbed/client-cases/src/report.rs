@@ -22,16 +22,20 @@ pub(crate) struct SummaryLine {
     pub(crate) ms: u128,
 }
 
-/// Prints one line to standard output. Text is printed as it is.
-pub(crate) fn print_line(line: &impl Serialize) {
-    let value = serde_json::to_value(line).expect("plain structs of numbers and strings serialise");
+/// Prints a report line to standard output.
+pub(crate) fn print_report(line: &impl Serialize) {
+    let json = serde_json::to_string(line);
+    print_line(&json.expect("plain structs of numbers and strings serialise"));
+}
+
+/// Prints one line to standard output.
+pub(crate) fn print_line(line: &str) {
     #[expect(
         clippy::print_stdout,
         reason = "standard output is what the runner reads"
     )]
-    match value {
-        serde_json::Value::String(text) => println!("{text}"),
-        value => println!("{value}"),
+    {
+        println!("{line}");
     }
 }
 

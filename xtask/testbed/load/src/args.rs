@@ -66,6 +66,8 @@ pub(crate) enum Scenario {
     Setup(Setup),
     /// Clients that do nothing.
     Idle(Idle),
+    /// Clients that come and go.
+    Churn(Churn),
     /// A client that reads more slowly than another sends to it.
     SlowReader(SlowReader),
     /// STUN requests, a window of them under way.
@@ -170,6 +172,16 @@ pub(crate) struct Idle {
     pub(crate) clients: usize,
     /// For how many seconds the server's CPU time is measured.
     #[arg(long, default_value_t = 5)]
+    pub(crate) seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Churn {
+    /// How many clients are connected; a tenth of them is replaced every half second.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) clients: usize,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 20)]
     pub(crate) seconds: u64,
 }
 

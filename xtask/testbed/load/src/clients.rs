@@ -68,12 +68,26 @@ impl Clients {
     /// Logs in one client more and returns its number.
     pub(crate) fn add(&mut self, target: &Target) -> Result<usize> {
         let number = self.all.len();
+        let member = self.log_in(target, number)?;
+        self.all.push(member);
+        Ok(number)
+    }
+
+    /// Closes a client's connection and logs in a new client with its number.
+    pub(crate) fn replace(&mut self, target: &Target, number: usize) -> Result<()> {
+        let conn = &mut self.all[number].conn;
+        self.poll.registry().deregister(&mut conn.socket)?;
+        conn.socket.shutdown(std::net::Shutdown::Both)?;
+        self.all[number] = self.log_in(target, number)?;
+        Ok(())
+    }
+
+    fn log_in(&self, target: &Target, number: usize) -> Result<Member> {
         let client = target.log_in().with_context(|| format!("login of client {number}"))?;
         let mut conn = Conn::new(client)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut conn.socket, Token(number), interest)?;
-        self.all.push(Member { conn, dirty: false, listens: true });
-        Ok(number)
+        Ok(Member { conn, dirty: false, listens: true })
     }
 
     pub(crate) fn key(&self, client: usize) -> NodePublic {
@@ -173,7 +187,9 @@ fn receive(
             *keep_alives += 1;
             Ok(())
         }
-        ServerFrame::Health(_) | ServerFrame::Unknown(_) | ServerFrame::Pong(_) => Ok(()),
+        // Whoever exchanged packets with somebody hears that it left.
+        ServerFrame::PeerGone { .. }
+        | ServerFrame::Health(_) | ServerFrame::Unknown(_) | ServerFrame::Pong(_) => Ok(()),
         other => anyhow::bail!("a frame that no test asks for: {other:?}"),
     })
 }

@@ -9,6 +9,7 @@
 //!   paced        --pairs 100 --pps 20000 [--poisson] [--mixed] [--idle 6000] [--storm 200]
 //!   setup        --count 1000                              log in, leave
 //!   idle         --clients 4000 --seconds 5                memory and CPU of silent clients
+//!   churn        --clients 1000 --seconds 20               memory when clients come and go
 //!   slow-reader  --rate 5000000                            how old is what a slow client gets?
 //!   stun         --stun-port PORT --window 32
 //! ```
@@ -18,13 +19,17 @@
 //! virtual machine more than the packet does. To look into a relay by hand:
 //!
 //! ```text
-//! taskset -c 0 target/release/examples/relay 4000 &
+//! taskset -c 0 target/release/derper -certmode manual -hostname 127.0.0.1 \
+//!     -certdir /tmp/certs -c /tmp/derper.key -a 127.0.0.1:4000 -http-port -1 &
 //! taskset -c 0 target/release/load --pid $! --addr 127.0.0.1:4000 pairs --seconds 10
 //! ```
 //!
 //! Clients behave as tailscaled does: one DERP frame per TLS record, frames that are ready at the
 //! same time in one write; TLS 1.3 with AES-128-GCM. A packet that is lost is counted; one that
 //! is changed, doubled, overtaken, or comes from or to somebody else ends the run with an error.
+//!
+//! `server_us_per_packet` is the figure to look at. Where `generator_cpus` is near 1, it is this
+//! program that limits `pps`.
 //!
 //! What is not here: comparisons. `cargo xtask bench` starts relays, runs this against each of
 //! them in turn, and draws the table.

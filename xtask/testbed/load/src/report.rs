@@ -46,7 +46,7 @@ impl Watch {
     }
 }
 
-/// The fields of a line, in the order in which they were added.
+/// The fields of a line.
 #[derive(Debug, Default)]
 pub(crate) struct Report(Map<String, Value>);
 
@@ -79,6 +79,7 @@ impl Report {
         self.add("goodput_mb_per_s", bytes / 1e6 / cost.seconds);
         self.add("server_us_per_packet", cost.server_us / packets.max(1.0));
         self.add("generator_us_per_packet", cost.own_us / packets.max(1.0));
+        self.add("generator_cpus", cost.own_us / 1e6 / cost.seconds);
         self.add("p50_us", arrivals.ages.quantile(0.5));
         self.add("p99_us", arrivals.ages.quantile(0.99));
         self.add("p999_us", arrivals.ages.quantile(0.999));

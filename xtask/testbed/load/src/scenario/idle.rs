@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::{Run, TURN};
 use crate::args::{Idle, Relay};
 use crate::clock::{Clock, nanos};
+use crate::histogram::micros;
 use crate::process::{rss, settle};
 use crate::report::{Report, Watch};
 use crate::traffic::Sizes;
@@ -18,7 +19,7 @@ const REST: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(relay: &Relay, args: &Idle, clock: Clock) -> Result<Report> {
     ensure!((2..=19_000).contains(&args.clients), "{} clients", args.clients);
-    ensure!(args.clients % 2 == 0, "every client needs another one to send to");
+    ensure!(args.clients.is_multiple_of(2), "every client needs another one to send to");
     ensure!(args.seconds <= 120, "{} s is not a time to measure", args.seconds);
     let warm_up: Vec<_> = (1..WARM_UP).map(|to| (0, to)).collect();
     let mut run = Run::connect(relay, clock, &warm_up, Sizes::Fixed(64))?;
@@ -46,7 +47,7 @@ pub(crate) fn run(relay: &Relay, args: &Idle, clock: Clock) -> Result<Report> {
     let kib_per_client =
         |now: u64| (now as f64 - before as f64) / 1024.0 / args.clients as f64;
     report.add("clients", args.clients);
-    report.add("login_s", crate::histogram::micros(login) / 1e6);
+    report.add("login_s", micros(login) / 1e6);
     report.add("rss_kib_per_client", kib_per_client(connected));
     report.add("rss_kib_per_client_after_a_packet", kib_per_client(used));
     report.add("seconds", cost.seconds);

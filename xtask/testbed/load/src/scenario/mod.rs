@@ -1,5 +1,6 @@
 //! What can be done to a relay, one file each.
 
+mod churn;
 mod idle;
 mod paced;
 mod saturate;
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: &Cli) -> Result<String> {
         Scenario::Paced(args) => paced::run(&cli.relay, args, clock),
         Scenario::Setup(args) => setup::run(&cli.relay, args, clock),
         Scenario::Idle(args) => idle::run(&cli.relay, args, clock),
+        Scenario::Churn(args) => churn::run(&cli.relay, args, clock),
         Scenario::SlowReader(args) => slow_reader::run(&cli.relay, args, clock),
         Scenario::Stun(args) => stun::run(&cli.relay, args, clock),
     };

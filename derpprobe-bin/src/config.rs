@@ -1,0 +1,228 @@
+//! From a command line to what is to be probed: everything checked, the mesh key read.
+//!
+//! All mistakes are found at once. A flag that asks for something that this version does not have
+//! is one of them: nothing that an operator asks for is left out in silence.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use derp_client::ProxyEnvironment;
+use derp_ops::goflag::{GoDuration, parse_bool, parse_int};
+use derp_ops::meshkey;
+use derp_ops::secret_file::OpenMode;
+use derp_proto::MeshKey;
+
+use crate::args::Args;
+use crate::derpmap::Source;
+use crate::plan::PlanOptions;
+use crate::report::in_words;
+
+/// The environment, by name.
+pub type Vars = BTreeMap<String, String>;
+
+/// The variable that has the mesh key with `-dev`.
+pub const MESH_KEY_VARIABLE: &str = "TAILSCALE_DERPER_MESH_KEY";
+
+/// What is to be probed, and how.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the map is.
+    pub source: Source,
+    /// How often the map would be fetched.
+    pub map_interval: Duration,
+    /// Which probes there are to be.
+    pub plan: PlanOptions,
+    /// Whether probes are delayed by a part of their interval.
+    pub spread: bool,
+    /// The relays' mesh key.
+    pub mesh_key: Option<MeshKey>,
+    /// The proxies that relays are reached through.
+    pub proxies: ProxyEnvironment,
+    /// What is odd, and no mistake.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that is wrong with a command line and its environment. `Display` is a line for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|mistake| writeln!(f, "derpprobe: {mistake}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Config {
+    /// Checks `args`, and reads the mesh key's file where they name one.
+    ///
+    /// # Errors
+    /// All [`Mistakes`].
+    pub fn build(args: &Args, vars: &Vars) -> Result<Self, Mistakes> {
+        let mut reader = Reader { args, mistakes: Vec::new(), warnings: Vec::new() };
+        let source = reader.source();
+        reader.refuse_what_is_not_built();
+        let map_interval = reader.duration("interval");
+        if map_interval.is_some_and(|interval| interval.is_zero()) {
+            reader.mistake("-interval must be longer than zero");
+        }
+        let size = reader.int("bw-probe-size-bytes").and_then(|size| u64::try_from(size).ok());
+        let bandwidth = reader.interval("bw-interval").zip(size).filter(|&(_, size)| size > 0);
+        let plan = PlanOptions {
+            region: Some(args.value("region-code").to_owned()).filter(|code| !code.is_empty()),
+            tls: reader.interval("tls-interval"),
+            stun: reader.interval("stun-interval"),
+            mesh: reader.interval("mesh-interval"),
+            bandwidth,
+        };
+        let spread = reader.switch("spread");
+        let mesh_key = reader.mesh_key(vars);
+        let proxies = ProxyEnvironment::from_lookup(|name| vars.get(name).cloned());
+        let proxies = proxies.map_err(|err| reader.mistake(in_words(&err))).unwrap_or_default();
+        if !args.ignored.is_empty() {
+            let words = args.ignored.join(" ");
+            reader.warnings.push(format!("what follows the flags is ignored: {words}"));
+        }
+        match (source, map_interval) {
+            (Some(source), Some(map_interval)) if reader.mistakes.is_empty() => Ok(Self {
+                source,
+                map_interval,
+                plan,
+                spread,
+                mesh_key,
+                proxies,
+                warnings: reader.warnings,
+            }),
+            _ => Err(Mistakes(reader.mistakes)),
+        }
+    }
+}
+
+/// Reads values, and collects what is wrong with them.
+struct Reader<'a> {
+    args: &'a Args,
+    mistakes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn mistake(&mut self, what: impl Into<String>) {
+        self.mistakes.push(what.into());
+    }
+
+    fn source(&mut self) -> Option<Source> {
+        match self.args.value("derp-map").parse() {
+            Ok(source) => Some(source),
+            Err(err) => {
+                self.mistake(format!("-derp-map: {err}"));
+                None
+            }
+        }
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        let value = parse_bool(self.args.value(name));
+        if value.is_none() {
+            self.mistake(format!("-{name} is a switch: write true or false"));
+        }
+        value == Some(true)
+    }
+
+    fn int(&mut self, name: &str) -> Option<i64> {
+        let text = self.args.value(name);
+        let value = parse_int(text);
+        if value.is_none() {
+            self.mistake(format!("-{name}: {text:?} is not a whole number"));
+        }
+        value
+    }
+
+    /// A duration; a negative one counts as none at all, as in Go.
+    fn duration(&mut self, name: &str) -> Option<Duration> {
+        let text = self.args.value(name);
+        match text.parse::<GoDuration>() {
+            Ok(duration) => Some(duration.to_std().unwrap_or_default()),
+            Err(err) => {
+                self.mistake(format!("-{name}: {text:?}: {err}; write one like 15s or 1m30s"));
+                None
+            }
+        }
+    }
+
+    /// The interval of a kind of probes, or `None` where they are off.
+    fn interval(&mut self, name: &str) -> Option<Duration> {
+        self.duration(name).filter(|interval| !interval.is_zero())
+    }
+
+    fn refuse_what_is_not_built(&mut self) {
+        if !self.switch("once") {
+            self.mistake(
+                "this version does not watch relays all the time, it probes them once: add -once, \
+                 and let a timer start it again",
+            );
+        }
+        if !self.args.value("bw-tun-ipv4-addr").is_empty() {
+            self.mistake(
+                "-bw-tun-ipv4-addr: this version has no bandwidth probe through a TUN device; \
+                 without the flag, -bw-interval probes over DERP alone",
+            );
+        }
+        if self.int("qd-packets-per-second").is_some_and(|rate| rate > 0) {
+            self.mistake("-qd-packets-per-second: this version has no queuing delay probe");
+        }
+        // Of no use without the probe, there as here, but it must be one.
+        self.duration("qd-packet-timeout");
+        for name in ["secrets-url", "secrets-path-prefix", "secrets-cache-dir"] {
+            if self.args.is_given(name) && !self.args.value(name).is_empty() {
+                self.mistake(format!(
+                    "-{name}: this version does not take the mesh key from a secrets server; give \
+                     it in a file with -mesh-psk-file"
+                ));
+            }
+        }
+    }
+
+    fn mesh_key(&mut self, vars: &Vars) -> Option<MeshKey> {
+        let file = self.args.value("mesh-psk-file");
+        if !self.switch("dev") {
+            return self.mesh_key_in(Path::new(file));
+        }
+        if !file.is_empty() {
+            self.warnings.push("with -dev the file of -mesh-psk-file is not read".to_owned());
+        }
+        let text = vars.get(MESH_KEY_VARIABLE).map_or("", |text| text.trim());
+        if text.is_empty() {
+            self.warnings.push(format!("-dev without a mesh key in {MESH_KEY_VARIABLE}"));
+            return None;
+        }
+        match MeshKey::from_secret_text(text) {
+            Ok(key) => Some(key),
+            Err(err) => {
+                self.mistake(format!("{MESH_KEY_VARIABLE} does not hold a mesh key: {err}"));
+                None
+            }
+        }
+    }
+
+    fn mesh_key_in(&mut self, file: &Path) -> Option<MeshKey> {
+        if file.as_os_str().is_empty() {
+            return None;
+        }
+        match meshkey::load(file, OpenMode::Warn) {
+            Ok(loaded) => {
+                self.warnings.extend(loaded.too_open.map(|too_open| too_open.to_string()));
+                Some(loaded.key)
+            }
+            Err(err) => {
+                self.mistake(format!("-mesh-psk-file: {}", in_words(&err)));
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Command lines in, configurations or all their mistakes out.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const KEY: &str = "6d529e9d4ef632d22d4a4214cb49da8f1ba1b72697061fb24e312984c35ec8d8";
+
+fn build(line: &str, vars: &[(&str, &str)]) -> Result<Config, String> {
+    let args = Args::parse(line.split_whitespace().map(str::to_owned)).expect("known flags");
+    let vars = vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Config::build(&args, &vars).map_err(|mistakes| mistakes.to_string())
+}
+
+/// A file with this text that only its owner may read.
+fn key_file(text: &str, mode: u32) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mesh.key");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    (dir, path.display().to_string())
+}
+
+#[test]
+fn without_flags_all_but_bandwidth_is_probed() {
+    let config = build("-once", &[]).unwrap();
+    let interval = Some(Duration::from_secs(15));
+    assert_eq!(
+        config.plan,
+        PlanOptions {
+            region: None,
+            tls: interval,
+            stun: interval,
+            mesh: interval,
+            bandwidth: None
+        }
+    );
+    let source = "https://login.tailscale.com/derpmap/default".parse().unwrap();
+    assert_eq!(config.source, source);
+    assert_eq!((config.map_interval, config.spread), (Duration::from_secs(15), true));
+    assert!(config.mesh_key.is_none());
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn intervals_choose_what_is_probed() {
+    let config = build(
+        "-once -tls-interval 0 -stun-interval=-1s -mesh-interval 1m -bw-interval 10s \
+         -bw-probe-size-bytes 0x10 -region-code nyc -spread=false -interval 5s -derp-map file:///m",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        config.plan,
+        PlanOptions {
+            region: Some("nyc".to_owned()),
+            tls: None,
+            stun: None,
+            mesh: Some(Duration::from_secs(60)),
+            bandwidth: Some((Duration::from_secs(10), 16)),
+        }
+    );
+    assert_eq!(config.source, Source::File("/m".into()));
+    assert_eq!((config.map_interval, config.spread), (Duration::from_secs(5), false));
+    let nothing_to_send = build("-once -bw-interval 10s -bw-probe-size-bytes 0", &[]).unwrap();
+    assert_eq!(nothing_to_send.plan.bandwidth, None);
+}
+
+#[test]
+fn what_this_version_does_not_have_is_refused_by_name() {
+    let once = "this version does not watch relays all the time, it probes them once: add -once, \
+                and let a timer start it again";
+    let secrets = "this version does not take the mesh key from a secrets server; give it in a \
+                   file with -mesh-psk-file";
+    let cases = [
+        ("", once.to_owned()),
+        ("-once=false", once.to_owned()),
+        (
+            "-once -bw-tun-ipv4-addr 192.0.2.1",
+            "-bw-tun-ipv4-addr: this version has no bandwidth probe through a TUN device; without \
+             the flag, -bw-interval probes over DERP alone"
+                .to_owned(),
+        ),
+        (
+            "-once -qd-packets-per-second 5",
+            "-qd-packets-per-second: this version has no queuing delay probe".to_owned(),
+        ),
+        ("-once -secrets-url https://setec.test", format!("-secrets-url: {secrets}")),
+        ("-once -secrets-path-prefix p", format!("-secrets-path-prefix: {secrets}")),
+        ("-once -secrets-cache-dir /c", format!("-secrets-cache-dir: {secrets}")),
+        (
+            "-once -derp-map local",
+            "-derp-map: \"local\", the map of this machine's tailscaled, is not in this version; \
+             save it with `tailscale debug derp-map` and give the file"
+                .to_owned(),
+        ),
+    ];
+    for (line, mistake) in cases {
+        assert_eq!(build(line, &[]).unwrap_err(), format!("derpprobe: {mistake}\n"), "{line}");
+    }
+    // What asks for nothing is no mistake.
+    build("-once -qd-packets-per-second 0 -bw-tun-ipv4-addr= -secrets-url= -listen :1", &[]).unwrap();
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let mistakes = build(
+        "-derp-map /m -once=x -interval 0 -tls-interval 15 -bw-probe-size-bytes many -spread=y",
+        &[("HTTPS_PROXY", "ftp://proxy.test")],
+    );
+    let mistakes = mistakes.unwrap_err();
+    let starts: Vec<_> = mistakes.lines().map(|line| &line[..line.len().min(35)]).collect();
+    assert_eq!(
+        starts,
+        [
+            "derpprobe: -derp-map: \"/m\" is none",
+            "derpprobe: -once is a switch: write",
+            "derpprobe: this version does not wa",
+            "derpprobe: -interval must be longer",
+            "derpprobe: -bw-probe-size-bytes: \"m",
+            "derpprobe: -tls-interval: \"15\": mis",
+            "derpprobe: -spread is a switch: wri",
+            "derpprobe: \"ftp://proxy.test\" is no",
+        ]
+    );
+}
+
+#[test]
+fn the_mesh_key_comes_from_its_file_or_the_environment() {
+    let key = MeshKey::from_secret_text(KEY).unwrap();
+    let has_key = |config: &Config| config.mesh_key.as_ref().is_some_and(|own| own.ct_eq(&key));
+    let (_dir, file) = key_file(&format!("{KEY}\n"), 0o600);
+    let config = build(&format!("-once -mesh-psk-file {file}"), &[]).unwrap();
+    assert!(has_key(&config) && config.warnings.is_empty());
+
+    let vars = [(MESH_KEY_VARIABLE, KEY)];
+    // Only for development: elsewhere the variable is not looked at.
+    assert!(build("-once", &vars).unwrap().mesh_key.is_none());
+    let config = build(&format!("-once -dev -mesh-psk-file {file}"), &vars).unwrap();
+    assert!(has_key(&config));
+    assert_eq!(config.warnings, ["with -dev the file of -mesh-psk-file is not read"]);
+    let config = build("-once -dev", &[]).unwrap();
+    assert!(config.mesh_key.is_none());
+    assert_eq!(config.warnings, ["-dev without a mesh key in TAILSCALE_DERPER_MESH_KEY"]);
+}
+
+#[test]
+fn a_mesh_key_that_is_none_is_a_mistake() {
+    let (_dir, file) = key_file("badf00d", 0o600);
+    let mistake = build(&format!("-once -mesh-psk-file {file}"), &[]).unwrap_err();
+    let start = format!("derpprobe: -mesh-psk-file: {file} does not hold a mesh key");
+    assert!(mistake.starts_with(&start), "{mistake}");
+    let mistake = build("-once -dev", &[(MESH_KEY_VARIABLE, "badf00d")]).unwrap_err();
+    let start = "derpprobe: TAILSCALE_DERPER_MESH_KEY does not hold a mesh key: ";
+    assert!(mistake.starts_with(start) && !mistake.contains("badf00d"), "{mistake}");
+}
+
+#[test]
+fn what_is_odd_is_told_and_no_mistake() {
+    let (_dir, file) = key_file(KEY, 0o644);
+    let config = build(&format!("-once -mesh-psk-file {file} more words"), &[]).unwrap();
+    assert_eq!(
+        config.warnings,
+        [
+            format!(
+                "{file} holds a secret and others than its owner may read it (mode 0644); run: \
+                 chmod 600 {file}"
+            ),
+            "what follows the flags is ignored: more words".to_owned(),
+        ]
+    );
+}

@@ -1,0 +1,231 @@
+//! Where the DERP map is, and getting it from there.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use derp_proto::DerpMap;
+use http::Uri;
+use thiserror::Error;
+
+use crate::deadline::{Deadline, TimedOut};
+use crate::web::{Web, WebError};
+
+/// The longest map that is read, in bytes; the longest in use has some dozens of KiB.
+pub const LONGEST_MAP: usize = 4 << 20;
+
+/// Where a map is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// On a web server.
+    Web(Uri),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// Text that says nowhere where a map could be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The map of the local tailscaled.
+    #[error("\"local\", the map of this machine's tailscaled, is not in this version; save it with \
+             `tailscale debug derp-map` and give the file")]
+    Local,
+    /// Anything else.
+    #[error("{0:?} is none of https://HOST/PATH, http://HOST/PATH and file:///PATH")]
+    Url(String),
+}
+
+/// A map that could not be got.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// It could not be fetched.
+    #[error("cannot fetch the DERP map")]
+    Web(#[from] WebError),
+    /// It could not be read.
+    #[error("cannot read the DERP map in {0}")]
+    File(PathBuf, #[source] io::Error),
+    /// The file is longer than any map.
+    #[error("{0} has more than {LONGEST_MAP} bytes, which no DERP map has")]
+    TooLong(PathBuf),
+    /// More regions and nodes than any map has.
+    #[error("what should be the DERP map has more than {MOST_OBJECTS} JSON objects in it")]
+    TooManyObjects,
+    /// It is something else.
+    #[error("what should be the DERP map is none")]
+    Json(#[source] serde_json::Error),
+    /// It took too long.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+}
+
+impl FromStr for Source {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        if text == "local" {
+            return Err(SourceError::Local);
+        }
+        let bad = || SourceError::Url(text.to_owned());
+        if let Some(path) = text.strip_prefix("file://") {
+            let path = path.strip_prefix("localhost").unwrap_or(path);
+            let path = percent_decoded(path).ok_or_else(bad)?;
+            return if path.starts_with('/') { Ok(Self::File(path.into())) } else { Err(bad()) };
+        }
+        let url: Uri = text.parse().map_err(|_| bad())?;
+        let host = url.authority().filter(|authority| !authority.as_str().contains('@'));
+        match (url.scheme_str(), host) {
+            (Some("http" | "https"), Some(_)) => Ok(Self::Web(url)),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl Source {
+    /// Gets the map.
+    ///
+    /// # Errors
+    /// [`MapError`], by fault.
+    pub async fn load(&self, web: &Web, deadline: Deadline) -> Result<DerpMap, MapError> {
+        match self {
+            Self::Web(url) => parse(&web.get(url, LONGEST_MAP, deadline).await?),
+            Self::File(path) => {
+                let own = path.clone();
+                // Whoever names a pipe that nobody writes to waits for the deadline, not for ever.
+                let reading = tokio::task::spawn_blocking(move || read(own));
+                match deadline.keep("reading the map's file", reading).await? {
+                    Ok(text) => parse(&text?),
+                    Err(gone) => Err(MapError::File(path.clone(), io::Error::other(gone))),
+                }
+            }
+        }
+    }
+}
+
+fn read(path: PathBuf) -> Result<Vec<u8>, MapError> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(&path);
+    let read = file.and_then(|file| file.take(LONGEST_MAP as u64 + 1).read_to_end(&mut text));
+    match read {
+        Ok(_) if text.len() > LONGEST_MAP => Err(MapError::TooLong(path)),
+        Ok(_) => Ok(text),
+        Err(err) => Err(MapError::File(path, err)),
+    }
+}
+
+fn parse(text: &[u8]) -> Result<DerpMap, MapError> {
+    // A node of two bytes of JSON takes hundreds in memory.
+    if text.iter().filter(|&&byte| byte == b'{').count() > MOST_OBJECTS {
+        return Err(MapError::TooManyObjects);
+    }
+    serde_json::from_slice(text).map_err(MapError::Json)
+}
+
+/// A URL's path in plain bytes, or `None` where it is no path.
+fn percent_decoded(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    loop {
+        rest = match rest {
+            [] => return String::from_utf8(bytes).ok().filter(|path| !path.contains('\0')),
+            [b'%', high, low, rest @ ..] => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                bytes.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+                rest
+            }
+            [b'%' | b'?' | b'#', ..] => return None,
+            [byte, rest @ ..] => {
+                bytes.push(*byte);
+                rest
+            }
+        };
+    }
+}
+
+/// Regions and nodes that are not probed are read too. So many take some 60 MiB.
+const MOST_OBJECTS: usize = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::RootCertStore;
+
+    use super::*;
+    use crate::report::in_words;
+    use crate::trust::Trust;
+
+    #[test]
+    fn sources_are_urls_with_a_place() {
+        let file = |path: &str| Ok(Source::File(path.into()));
+        let web = |url: &str| Ok(Source::Web(url.parse().unwrap()));
+        let bad = |text: &str| Err(SourceError::Url(text.to_owned()));
+        let table = [
+            ("file:///etc/map.json", file("/etc/map.json")),
+            ("file://localhost/etc/a%20b", file("/etc/a b")),
+            ("https://derp.test/map?x=1", web("https://derp.test/map?x=1")),
+            ("http://[::1]:8080/map", web("http://[::1]:8080/map")),
+            ("HTTPS://derp.test", web("https://derp.test/")),
+            ("local", Err(SourceError::Local)),
+            ("", bad("")),
+            ("/etc/map.json", bad("/etc/map.json")),
+            ("file://etc/map.json", bad("file://etc/map.json")),
+            ("file:///a%2", bad("file:///a%2")),
+            ("file:///a%00", bad("file:///a%00")),
+            ("file:///a?b", bad("file:///a?b")),
+            ("ftp://derp.test/map", bad("ftp://derp.test/map")),
+            ("https://", bad("https://")),
+            ("https:///map", bad("https:///map")),
+            ("https://user@derp.test/", bad("https://user@derp.test/")),
+        ];
+        for (text, expected) in table {
+            assert_eq!(text.parse::<Source>(), expected, "{text}");
+        }
+    }
+
+    async fn load(content: &[u8]) -> Result<DerpMap, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("map.json");
+        std::fs::write(&path, content).unwrap();
+        let web = Web::new(&Trust::of(RootCertStore::empty()));
+        let map = Source::File(path.clone()).load(&web, Deadline::after(Duration::from_secs(10)));
+        map.await.map_err(|err| in_words(&err).replace(path.to_str().unwrap(), "FILE"))
+    }
+
+    #[tokio::test]
+    async fn a_map_in_a_file_is_read() {
+        let map = load(br#"{"Regions":{"1":{"RegionID":1,"RegionCode":"r"}}}"#).await.unwrap();
+        assert_eq!(map.regions[&1].as_ref().unwrap().region_code, "r");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_map_says_so() {
+        let objects = [b"[".as_slice(), &b"{".repeat(MOST_OBJECTS + 1)].concat();
+        let table: [(&[u8], &str); 5] = [
+            (b"<html>", "what should be the DERP map is none: expected value at line 1 column 1"),
+            (b"", "what should be the DERP map is none: EOF while parsing a value at line 1 column 0"),
+            (
+                br#"{"Regions":{"NaN":{}}}"#,
+                "what should be the DERP map is none: invalid type: string \"NaN\", expected i64 at \
+                 line 1 column 17",
+            ),
+            (&vec![b' '; LONGEST_MAP + 1], "FILE has more than 4194304 bytes, which no DERP map has"),
+            (&objects, "what should be the DERP map has more than 200000 JSON objects in it"),
+        ];
+        for (content, expected) in table {
+            assert_eq!(load(content).await.unwrap_err(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_there_is_named() {
+        let web = Web::new(&Trust::of(RootCertStore::empty()));
+        let source = Source::File("/nonexistent/map".into());
+        let err = source.load(&web, Deadline::after(Duration::from_secs(10))).await.unwrap_err();
+        assert_eq!(
+            in_words(&err),
+            "cannot read the DERP map in /nonexistent/map: No such file or directory (os error 2)"
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Do many packets get through, all of them and in their order (`prober/derp.go`)?
+//!
+//! Relays drop packets of whoever sends more than the receiver takes. At most thirty are under way
+//! at a time, which every relay holds.
+
+use derp_client::{ClientReader, ClientWriter, Received};
+use derp_proto::{MAX_PACKET_LEN, NodePublic};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::Prober;
+use super::connection::{ConnectionFault, Ends, Guise, connect, random};
+use super::relay::{PacketFault, check_packet, send_one};
+use crate::deadline::{Deadline, TimedOut};
+use crate::plan::Pair;
+
+/// How many packets may be under way: two fewer than a relay's queue for a client holds.
+const UNDER_WAY: usize = 30;
+
+/// What is wrong with relaying much.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BandwidthFault {
+    /// A relay does not take the probe.
+    #[error(transparent)]
+    Connection(#[from] ConnectionFault),
+    /// Not everything got through.
+    #[error("{keys}: after {arrived} of {total} packets: {fault}")]
+    Transfer {
+        /// The keys of both clients, for a look into the relays' logs.
+        keys: String,
+        /// How many packets arrived.
+        arrived: u64,
+        /// How many there were to be.
+        total: u64,
+        /// What happened to the next one.
+        fault: PacketFault,
+    },
+}
+
+pub(super) async fn probe(
+    prober: &Prober,
+    pair: &Pair,
+    bytes: u64,
+    deadline: Deadline,
+) -> Result<(), BandwidthFault> {
+    let mut ends = connect(prober, pair, Guise::Plain, deadline).await?;
+    let keys = ends.keys();
+    let payload = Payload::new(random(), bytes);
+    let total = payload.packets();
+    // One packet first: relays may still be telling each other of the clients.
+    let first = deadline.keep("waiting for the first packet to arrive", send_one(&mut ends)).await;
+    if let Err(fault) = first.map_err(PacketFault::from).and_then(|first| first) {
+        return Err(BandwidthFault::Transfer { keys, arrived: 0, total, fault });
+    }
+    let mut transfer = Transfer::new(ends, payload);
+    let done = deadline.keep("waiting for packets to arrive", transfer.run()).await;
+    let arrived = transfer.arrived;
+    match done.map_err(PacketFault::from).and_then(|done| done) {
+        Ok(()) => {
+            transfer.end().await;
+            Ok(())
+        }
+        Err(fault) => Err(BandwidthFault::Transfer { keys, arrived, total, fault }),
+    }
+}
+
+/// The packets of a probe. Each is made when it is needed, so that they take no memory.
+#[derive(Debug, Clone)]
+struct Payload {
+    block: Vec<u8>,
+    bytes: u64,
+}
+
+impl Payload {
+    /// So many bytes, made of 32 random ones.
+    fn new(seed: [u8; 32], bytes: u64) -> Self {
+        Self { block: seed.iter().copied().cycle().take(MAX_PACKET_LEN).collect(), bytes }
+    }
+
+    fn packets(&self) -> u64 {
+        self.bytes.div_ceil(MAX_PACKET_LEN as u64)
+    }
+
+    /// The packet with this number, from 0 on: its number stands in it, so that no two are the
+    /// same. Only a last packet of less than eight bytes has less of it.
+    fn packet(&self, number: u64) -> Vec<u8> {
+        let before = number.saturating_mul(MAX_PACKET_LEN as u64);
+        let len = self.bytes.saturating_sub(before).min(MAX_PACKET_LEN as u64);
+        let len = usize::try_from(len).unwrap_or(MAX_PACKET_LEN);
+        let mut packet = self.block.iter().copied().take(len).collect::<Vec<_>>();
+        for (byte, mark) in packet.iter_mut().zip(number.to_le_bytes()) {
+            *byte ^= mark;
+        }
+        packet
+    }
+}
+
+/// A transfer under way.
+struct Transfer {
+    from_node: String,
+    from_key: NodePublic,
+    from_reader: ClientReader,
+    writer: ClientWriter,
+    to_node: String,
+    to_key: NodePublic,
+    to_reader: ClientReader,
+    to_writer: ClientWriter,
+    payload: Payload,
+    arrived: u64,
+}
+
+impl Transfer {
+    fn new(ends: Ends, payload: Payload) -> Self {
+        let Ends { from, to } = ends;
+        let (from_reader, writer) = from.client.split();
+        let (to_reader, to_writer) = to.client.split();
+        Self {
+            from_node: from.node,
+            from_key: from.key,
+            from_reader,
+            writer,
+            to_node: to.node,
+            to_key: to.key,
+            to_reader,
+            to_writer,
+            payload,
+            arrived: 0,
+        }
+    }
+
+    /// Sends everything and waits for its last packet. Dropping the future ends the transfer.
+    async fn run(&mut self) -> Result<(), PacketFault> {
+        let room = Semaphore::new(UNDER_WAY);
+        let send = send_all(&self.writer, &self.from_node, self.to_key, &self.payload, &room);
+        let (from, to) = (&self.from_node, &self.to_node);
+        let listen = listen(&mut self.from_reader, from, to, self.to_key);
+        let receive = receive_all(
+            &mut self.to_reader,
+            to,
+            self.from_key,
+            &self.payload,
+            &room,
+            &mut self.arrived,
+        );
+        tokio::pin!(send, receive);
+        let mut all_sent = false;
+        tokio::pin!(listen);
+        loop {
+            tokio::select! {
+                done = &mut receive => return done,
+                fault = &mut listen => return Err(fault),
+                sent = &mut send, if !all_sent => {
+                    sent?;
+                    all_sent = true;
+                }
+            }
+        }
+    }
+
+    async fn end(self) {
+        tokio::join!(self.writer.shutdown(), self.to_writer.shutdown());
+    }
+}
+
+async fn send_all(
+    writer: &ClientWriter,
+    node: &str,
+    to: NodePublic,
+    payload: &Payload,
+    room: &Semaphore,
+) -> Result<(), PacketFault> {
+    for number in 0..payload.packets() {
+        // Given back by whoever receives the packet. The semaphore is never closed.
+        if let Ok(permit) = room.acquire().await {
+            permit.forget();
+        }
+        let sent = writer.send(to, &payload.packet(number)).await;
+        let failed = |err| PacketFault::Connection(ConnectionFault::Send(node.to_owned(), err));
+        sent.map_err(failed)?;
+        if writer.limited() > 0 {
+            return Err(PacketFault::Limited(node.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+async fn receive_all(
+    reader: &mut ClientReader,
+    node: &str,
+    from: NodePublic,
+    payload: &Payload,
+    room: &Semaphore,
+    arrived: &mut u64,
+) -> Result<(), PacketFault> {
+    while *arrived < payload.packets() {
+        let ended = |err| PacketFault::Connection(ConnectionFault::Ended(node.to_owned(), err));
+        let Received::Packet { src, packet } = reader.recv().await.map_err(ended)? else {
+            continue;
+        };
+        room.add_permits(1);
+        check_packet(node, (from, &payload.packet(*arrived)), (src, &packet))?;
+        *arrived += 1;
+    }
+    Ok(())
+}
+
+/// Listens on the sending side, until the relay says something that ends the transfer.
+async fn listen(
+    reader: &mut ClientReader,
+    from: &str,
+    to: &str,
+    to_key: NodePublic,
+) -> PacketFault {
+    loop {
+        match reader.recv().await {
+            Ok(Received::PeerGone { key, .. }) if key == to_key => {
+                return if from == to {
+                    PacketFault::Unknown(to.to_owned())
+                } else {
+                    PacketFault::NotMeshed { from: from.to_owned(), to: to.to_owned() }
+                };
+            }
+            Ok(_) => {}
+            Err(err) => {
+                return PacketFault::Connection(ConnectionFault::Ended(from.to_owned(), err));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_have_their_length_and_no_packet_twice() {
+        let table: [(u64, u64); 7] =
+            [(0, 0), (1, 1), (8, 1), (8_192, 1), (65_536, 1), (65_537, 2), (500_000, 8)];
+        for (bytes, count) in table {
+            let payload = Payload::new([7; 32], bytes);
+            assert_eq!(payload.packets(), count, "{bytes}");
+            let mut packets: Vec<_> = (0..count).map(|number| payload.packet(number)).collect();
+            assert_eq!(packets.iter().map(Vec::len).sum::<usize>() as u64, bytes);
+            packets.dedup();
+            assert_eq!(packets.len() as u64, count, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn payloads_differ_from_probe_to_probe() {
+        let [one, other] = [[1; 32], [2; 32]].map(|seed| Payload::new(seed, 65_537));
+        assert_ne!(one.packet(0), other.packet(0));
+        assert_ne!(one.packet(1), other.packet(1));
+    }
+}

@@ -1,0 +1,141 @@
+//! Two clients of the probe's own, each admitted by a relay of the same region.
+
+use std::time::Duration;
+
+use derp_client::{Client, ConnectError, Login, Received, RecvError, SendError, Target};
+use derp_proto::{ClientInfo, DerpNode, NodePrivate, NodePublic};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::Prober;
+use crate::deadline::{Deadline, TimedOut};
+use crate::plan::Pair;
+
+/// A relay that does not take a client, or loses it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectionFault {
+    /// The connection did not come about.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The relay does not want the client.
+    #[error("relay {0} closed the connection instead of admitting the probe; if it verifies \
+             clients, give the mesh key with -mesh-psk-file")]
+    NotAdmitted(String),
+    /// The connection ended, or what came over it made no sense.
+    #[error("the connection to relay {0} ended")]
+    Ended(String, #[source] RecvError),
+    /// Nothing could be sent.
+    #[error("cannot send through relay {0}")]
+    Send(String, #[source] SendError),
+    /// It took too long.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+}
+
+/// What a client says that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guise {
+    /// A prober, for which relays log what they do where they are told to.
+    Prober,
+    /// A client like others, so that relays do not log each of many packets.
+    Plain,
+}
+
+/// A client that was admitted.
+#[derive(Debug)]
+pub(super) struct End {
+    /// The node's name.
+    pub(super) node: String,
+    /// The client's key, made for this probe.
+    pub(super) key: NodePublic,
+    /// The connection.
+    pub(super) client: Client,
+}
+
+impl End {
+    pub(super) fn ended(&self) -> impl Fn(RecvError) -> ConnectionFault + use<> {
+        let node = self.node.clone();
+        move |err| ConnectionFault::Ended(node.clone(), err)
+    }
+
+    pub(super) fn not_sent(&self) -> impl Fn(SendError) -> ConnectionFault + use<> {
+        let node = self.node.clone();
+        move |err| ConnectionFault::Send(node.clone(), err)
+    }
+}
+
+/// Both ends of the way of a probe's packets.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// The client that sends.
+    pub(super) from: End,
+    /// The client that receives.
+    pub(super) to: End,
+}
+
+impl Ends {
+    /// The keys in their short form, as relays' logs have them.
+    pub(super) fn keys(&self) -> String {
+        format!("{} -> {}", self.from.key.short(), self.to.key.short())
+    }
+}
+
+/// Connects to both nodes at once, and waits until both relays admit the probe.
+pub(super) async fn connect(
+    prober: &Prober,
+    pair: &Pair,
+    guise: Guise,
+    deadline: Deadline,
+) -> Result<Ends, ConnectionFault> {
+    let from = admitted(prober, &pair.from, guise, deadline);
+    let to = admitted(prober, &pair.to, guise, deadline);
+    let (from, to) = tokio::try_join!(from, to)?;
+    if from.node != to.node {
+        // Relays tell each other of their clients; this long the reference gives them.
+        tokio::time::sleep(NEWS_OF_CLIENTS).await;
+    }
+    Ok(Ends { from, to })
+}
+
+async fn admitted(
+    prober: &Prober,
+    node: &DerpNode,
+    guise: Guise,
+    deadline: Deadline,
+) -> Result<End, ConnectionFault> {
+    let private = new_key();
+    let login = Login {
+        info: ClientInfo {
+            is_prober: guise == Guise::Prober,
+            mesh_key: prober.mesh_key.clone(),
+            ..ClientInfo::plain()
+        },
+        ..Login::new(private.clone())
+    };
+    let target = Target::Node(node.clone());
+    let connecting = prober.connector.connect(&target, &login);
+    let mut client = deadline.keep("connecting to the relay", connecting).await??;
+    let name = node.name.clone();
+    match deadline.keep("waiting for the relay to admit the probe", client.recv()).await? {
+        // Nothing else can be the first.
+        Ok(Received::ServerInfo(_)) => Ok(End { node: name, key: private.public(), client }),
+        Ok(_) | Err(RecvError::ServerClosed) => Err(ConnectionFault::NotAdmitted(name)),
+        Err(err) => Err(ConnectionFault::Ended(name, err)),
+    }
+}
+
+fn new_key() -> NodePrivate {
+    NodePrivate::from_random(*Zeroizing::new(random()))
+}
+
+/// This many random bytes.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // Keys and packets that could be guessed would prove nothing.
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    bytes
+}
+
+/// How long relays have to tell each other of a client (`prober/derp.go`).
+const NEWS_OF_CLIENTS: Duration = Duration::from_millis(100);

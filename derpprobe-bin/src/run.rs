@@ -1,0 +1,133 @@
+//! Runs all probes of a map once: a bounded number at a time, each within its time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::plan::{Job, PlanError, Planned, four_fifths, plan};
+use crate::probe::Prober;
+use crate::report::{Outcome, Report, in_words};
+
+/// The name of the probe that gets the map (`cmd/derpprobe/derpprobe.go`).
+pub const MAP_PROBE: &str = "derpmap-probe";
+
+/// Gets the map, runs everything that it asks for, and reports.
+pub async fn once(config: &Config, prober: &Prober) -> Report {
+    let begin = Instant::now();
+    let deadline = Deadline::after(four_fifths(config.map_interval));
+    let planned = match config.source.load(prober.web(), deadline).await {
+        Ok(map) => plan(&map, &config.plan).map_err(|err: PlanError| in_words(&err)),
+        Err(err) => Err(in_words(&err)),
+    };
+    let about_map = |result| Outcome { name: MAP_PROBE.to_owned(), result };
+    match planned {
+        Err(why) => Report::of([about_map(Err(why))]),
+        Ok(planned) => {
+            let map = about_map(Ok(begin.elapsed()));
+            tracing::info!(probes = planned.len(), "waiting for all probes");
+            let outcomes = run_all(planned, prober, config.spread).await;
+            Report::of(outcomes.into_iter().chain([map]))
+        }
+    }
+}
+
+/// Runs the probes; bandwidth after the others and one at a time, so that no probe measures what
+/// another one sends.
+async fn run_all(planned: Vec<Planned>, prober: &Prober, spread: bool) -> Vec<Outcome> {
+    let (heavy, light): (Vec<_>, Vec<_>) =
+        planned.into_iter().partition(|probe| matches!(probe.job, Job::Bandwidth(..)));
+    let mut outcomes = run_some(light, prober, spread, AT_A_TIME).await;
+    outcomes.extend(run_some(heavy, prober, false, 1).await);
+    outcomes
+}
+
+async fn run_some(
+    planned: Vec<Planned>,
+    prober: &Prober,
+    spread: bool,
+    at_a_time: usize,
+) -> Vec<Outcome> {
+    let places = Arc::new(Semaphore::new(at_a_time));
+    let mut running = JoinSet::new();
+    let mut names = HashMap::new();
+    for probe in planned {
+        let (places, prober) = (Arc::clone(&places), prober.clone());
+        let delay = if spread { delay(&probe.name, probe.interval) } else { Duration::ZERO };
+        let name = probe.name.clone();
+        let task = running.spawn(async move {
+            sleep(delay).await;
+            // Never closed, so that there is a permit sooner or later.
+            let _place = places.acquire().await;
+            run_one(&prober, &probe).await
+        });
+        names.insert(task.id(), name);
+    }
+    let mut outcomes = Vec::with_capacity(names.len());
+    while let Some(ended) = running.join_next_with_id().await {
+        let (id, result) = match ended {
+            Ok((id, result)) => (id, result),
+            // A fault of the probe must not pass for health.
+            Err(gone) => (gone.id(), Err(format!("the probe itself failed: {gone}"))),
+        };
+        outcomes.extend(names.remove(&id).map(|name| Outcome { name, result }));
+    }
+    outcomes
+}
+
+async fn run_one(prober: &Prober, probe: &Planned) -> Result<Duration, String> {
+    let begin = Instant::now();
+    let total = probe.timeout();
+    let run = prober.run(&probe.job, Deadline::after(total));
+    // Probes keep their time themselves, and know what they were waiting for. This is for one
+    // that does not.
+    match timeout(total + GRACE, run).await {
+        Ok(Ok(())) => Ok(begin.elapsed()),
+        Ok(Err(fault)) => Err(in_words(&fault)),
+        Err(_) => Err(format!("the probe hangs; it was ended after {:?}", begin.elapsed())),
+    }
+}
+
+/// How long the probe of this name waits before its first run: a part of its interval that is
+/// always the same, and another one for each name.
+fn delay(name: &str, interval: Duration) -> Duration {
+    // FNV-1a with a finish that lets the last letters reach the highest bits.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let part = (interval.as_nanos() * u128::from(hash >> 32)) >> 32;
+    Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
+}
+
+/// How many probes run at a time. Each has two connections at most.
+const AT_A_TIME: usize = 32;
+/// How long a probe may take beyond its time, to say what it was waiting for.
+const GRACE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_name_has_a_delay_of_its_own_below_the_interval() {
+        let interval = Duration::from_secs(15);
+        let delays: Vec<_> =
+            (0..64).map(|n| delay(&format!("derp/r/n{n}/tls"), interval)).collect();
+        assert!(delays.iter().all(|delay| *delay < interval));
+        let again: Vec<_> =
+            (0..64).map(|n| delay(&format!("derp/r/n{n}/tls"), interval)).collect();
+        assert_eq!(delays, again);
+        // Spread over the whole interval: each of its quarters gets some.
+        let quarters: BTreeSet<_> = delays.iter().map(|delay| delay.as_millis() / 3750).collect();
+        assert_eq!(quarters, BTreeSet::from([0, 1, 2, 3]));
+        assert_eq!(delay("a", Duration::ZERO), Duration::ZERO);
+    }
+}

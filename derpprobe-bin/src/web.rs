@@ -1,0 +1,223 @@
+//! Fetches a document over HTTP/1.1: a DERP map, or a list of revoked certificates.
+//!
+//! What comes is bounded, in length and in redirects, and a redirect never leaves the scheme:
+//! what was asked for over TLS is not taken from somebody on the way. No proxies, no cookies, no
+//! compression, one connection a request.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{HOST, LOCATION, USER_AGENT};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::args::PROGRAM;
+use crate::deadline::{Deadline, TimedOut};
+use crate::trust::Trust;
+
+/// Fetches documents. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Web {
+    tls: Arc<ClientConfig>,
+}
+
+/// A document that did not come.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WebError {
+    /// The operator's: not an address that can be fetched from.
+    #[error("{0} is no http or https URL with a host")]
+    Url(String),
+    /// The network's or the server's: no TCP connection.
+    #[error("cannot connect to {0}")]
+    Tcp(Authority, #[source] io::Error),
+    /// The server's: TLS did not come about, or its certificate is refused.
+    #[error("no TLS with {0}")]
+    Tls(Authority, #[source] io::Error),
+    /// The server's: it does not speak HTTP.
+    #[error("{0} does not answer in HTTP")]
+    Http(Authority, #[source] hyper::Error),
+    /// The server's: it answered with another status than 200.
+    #[error("{url} answers {status}")]
+    Status {
+        /// What was asked for.
+        url: Uri,
+        /// The answer.
+        status: StatusCode,
+    },
+    /// The server's: it sends us where we do not go.
+    #[error("{url} redirects to {to:?}, which is not followed: {why}")]
+    Redirect {
+        /// What was asked for.
+        url: Uri,
+        /// Where it led.
+        to: String,
+        /// The rule.
+        why: &'static str,
+    },
+    /// The server's: the document is longer than any of its kind.
+    #[error("{url} sends more than {limit} bytes")]
+    TooLong {
+        /// What was asked for.
+        url: Uri,
+        /// The most bytes that are read.
+        limit: usize,
+    },
+    /// The network's or the server's: the document broke off.
+    #[error("the answer of {0} broke off")]
+    BrokeOff(Uri, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It took too long.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+}
+
+impl Web {
+    /// Fetches with these roots of trust.
+    #[must_use]
+    pub fn new(trust: &Trust) -> Self {
+        Self { tls: Arc::new(trust.client_config()) }
+    }
+
+    /// Fetches `url`, of which there may be `limit` bytes.
+    ///
+    /// # Errors
+    /// [`WebError`], by fault.
+    pub async fn get(
+        &self,
+        url: &Uri,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<Bytes, WebError> {
+        let mut url = url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            // Holds what drives the connection until the body is read.
+            let mut drivers = JoinSet::new();
+            let response = self.request(&url, &mut drivers, deadline).await?;
+            let status = response.status();
+            if status.is_redirection() && response.headers().contains_key(LOCATION) {
+                url = redirected(&url, &response)?;
+                continue;
+            }
+            if status != StatusCode::OK {
+                return Err(WebError::Status { url, status });
+            }
+            let body = Limited::new(response.into_body(), limit).collect();
+            let body = deadline.keep("reading the document", body).await?;
+            return match body {
+                Ok(body) => Ok(body.to_bytes()),
+                Err(err) if err.is::<LengthLimitError>() => Err(WebError::TooLong { url, limit }),
+                Err(err) => Err(WebError::BrokeOff(url, err)),
+            };
+        }
+        Err(WebError::Redirect { to: url.to_string(), url, why: "there are too many" })
+    }
+
+    async fn request(
+        &self,
+        url: &Uri,
+        drivers: &mut JoinSet<()>,
+        deadline: Deadline,
+    ) -> Result<Response<Incoming>, WebError> {
+        let bad = || WebError::Url(url.to_string());
+        let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else {
+            return Err(bad());
+        };
+        let tls = *scheme == Scheme::HTTPS;
+        if (!tls && *scheme != Scheme::HTTP) || authority.as_str().contains('@') {
+            return Err(bad());
+        }
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tcp = deadline.keep("connecting to the web server", TcpStream::connect((host.as_str(), port)));
+        let tcp = tcp.await?.map_err(|err| WebError::Tcp(authority.clone(), err))?;
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let request = Request::get(path)
+            .header(HOST, authority.as_str())
+            .header(USER_AGENT, format!("{}/{}", PROGRAM.program, PROGRAM.version))
+            .body(Empty::new())
+            .map_err(|_| bad())?;
+        let exchange = async {
+            if !tls {
+                return exchange(tcp, request, drivers).await;
+            }
+            let name = ServerName::try_from(host).map_err(|err| hyper_io(&err));
+            let refused = |err| Failed::Tls(err);
+            let name = name.map_err(refused)?;
+            let connector = TlsConnector::from(Arc::clone(&self.tls));
+            exchange(connector.connect(name, tcp).await.map_err(refused)?, request, drivers).await
+        };
+        let response = deadline.keep("waiting for the web server's answer", exchange).await?;
+        response.map_err(|failed| match failed {
+            Failed::Tls(err) => WebError::Tls(authority.clone(), err),
+            Failed::Http(err) => WebError::Http(authority.clone(), err),
+        })
+    }
+}
+
+/// At which step a request failed.
+enum Failed {
+    Tls(io::Error),
+    Http(hyper::Error),
+}
+
+fn hyper_io(err: &rustls_pki_types::InvalidDnsNameError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, err.to_string())
+}
+
+async fn exchange<S>(
+    stream: S,
+    request: Request<Empty<Bytes>>,
+    drivers: &mut JoinSet<()>,
+) -> Result<Response<Incoming>, Failed>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(Failed::Http)?;
+    drivers.spawn(async {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to a web server ended");
+        }
+    });
+    sender.send_request(request).await.map_err(Failed::Http)
+}
+
+/// Where a redirect leads.
+fn redirected(url: &Uri, response: &Response<Incoming>) -> Result<Uri, WebError> {
+    let location = response.headers().get(LOCATION).map(|value| value.as_bytes());
+    let text = String::from_utf8_lossy(location.unwrap_or_default()).into_owned();
+    let refused = |why| {
+        let to = text.chars().take(256).collect();
+        WebError::Redirect { url: url.clone(), to, why }
+    };
+    let unread = "it is neither a URL nor an absolute path";
+    let to: Uri = text.parse().map_err(|_| refused(unread))?;
+    let mut parts = to.into_parts();
+    match (&parts.scheme, &parts.authority) {
+        (Some(scheme), Some(_)) if Some(scheme) == url.scheme() => {}
+        (Some(_), Some(_)) => return Err(refused("the scheme is another one")),
+        (None, None) if text.starts_with('/') => {
+            parts.scheme = url.scheme().cloned();
+            parts.authority = url.authority().cloned();
+        }
+        _ => return Err(refused(unread)),
+    }
+    Uri::from_parts(parts).map_err(|_| refused(unread))
+}
+
+/// How often a server may say that the document is somewhere else.
+const MOST_REDIRECTS: usize = 5;
+
+#[cfg(test)]
+mod tests;
