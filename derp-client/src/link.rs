@@ -105,7 +105,9 @@ impl Link {
 
     async fn write_in_turn(&self, encode: impl FnOnce(&mut Outbound)) -> Result<(), SendError> {
         let mut writing = self.writing.lock().await;
-        writing.out = Outbound::new(false);
+        if !writing.out.is_empty() {
+            writing.drain().await?;
+        }
         let due = std::mem::take(&mut *self.pongs());
         writing.out.pongs(due);
         encode(&mut writing.out);

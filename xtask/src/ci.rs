@@ -12,6 +12,9 @@ pub(crate) struct Options {
     /// Only the steps whose names contain this.
     #[arg(long)]
     only: Option<String>,
+    /// Not the steps whose names contain this.
+    #[arg(long)]
+    skip: Option<String>,
 }
 
 /// A step's name, and what it runs, line by line.
@@ -49,11 +52,11 @@ const STEPS: &[(&str, &[&str])] = &[
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let contains =
+        |part: &Option<String>, name: &str| part.as_ref().map(|part| name.contains(part.as_str()));
     let wanted = |name: &str| {
-        options
-            .only
-            .as_ref()
-            .is_none_or(|only| name.contains(only.as_str()))
+        contains(&options.only, name).unwrap_or(true)
+            && !contains(&options.skip, name).unwrap_or(false)
     };
     let mut report = Vec::new();
     let mut failed = 0;

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::Prober;
 use super::connection::{ConnectionFault, Ends, Guise, connect, random};
 use super::relay::{PacketFault, check_packet, send_one};
-use crate::deadline::{Deadline, TimedOut};
+use crate::deadline::Deadline;
 use crate::plan::Pair;
 
 /// How many packets may be under way: two fewer than a relay's queue for a client holds.

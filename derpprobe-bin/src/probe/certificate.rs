@@ -22,7 +22,7 @@ use crate::trust::Trust;
 pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What is wrong with a certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum CertificateFault {
     /// There is none.
