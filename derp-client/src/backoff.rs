@@ -123,7 +123,7 @@ impl Backoff {
             self.policy.floor + fraction(ceiling.saturating_sub(self.policy.floor), random);
         jittered
             .max(self.advice.take().unwrap_or_default())
-            
+            .max(self.room_in(now))
     }
 
     /// How long until another attempt is within what [`WINDOW`] allows.

@@ -148,8 +148,9 @@ impl Peer {
         let mut tx = self.lock();
         let (result, notice) = work(&mut tx);
         let held = tx.held();
-        drop(tx);
+        // Under the lock: whoever has it next must not be overtaken by what was true before.
         let before = self.held.swap(held, Ordering::Relaxed);
+        drop(tx);
         if before != held {
             self.budget.change(before, held);
         }

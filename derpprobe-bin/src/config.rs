@@ -78,10 +78,13 @@ impl Config {
             mesh: reader.interval("mesh-interval"),
             bandwidth,
         };
-        let spread = reader.switch("spread");
+        let spread = reader.switch("spread") == Some(true);
         let mesh_key = reader.mesh_key(vars);
         let proxies = ProxyEnvironment::from_lookup(|name| vars.get(name).cloned());
-        let proxies = proxies.map_err(|err| reader.mistake(in_words(&err))).unwrap_or_default();
+        let proxies = proxies.unwrap_or_else(|err| {
+            reader.mistake(format!("the proxy in the environment: {}", in_words(&err)));
+            ProxyEnvironment::default()
+        });
         if !args.ignored.is_empty() {
             let words = args.ignored.join(" ");
             reader.warnings.push(format!("what follows the flags is ignored: {words}"));
@@ -123,12 +126,12 @@ impl Reader<'_> {
         }
     }
 
-    fn switch(&mut self, name: &str) -> bool {
+    fn switch(&mut self, name: &str) -> Option<bool> {
         let value = parse_bool(self.args.value(name));
         if value.is_none() {
             self.mistake(format!("-{name} is a switch: write true or false"));
         }
-        value == Some(true)
+        value
     }
 
     fn int(&mut self, name: &str) -> Option<i64> {
@@ -158,7 +161,7 @@ impl Reader<'_> {
     }
 
     fn refuse_what_is_not_built(&mut self) {
-        if !self.switch("once") {
+        if self.switch("once") == Some(false) {
             self.mistake(
                 "this version does not watch relays all the time, it probes them once: add -once, \
                  and let a timer start it again",
@@ -187,7 +190,7 @@ impl Reader<'_> {
 
     fn mesh_key(&mut self, vars: &Vars) -> Option<MeshKey> {
         let file = self.args.value("mesh-psk-file");
-        if !self.switch("dev") {
+        if self.switch("dev") != Some(true) {
             return self.mesh_key_in(Path::new(file));
         }
         if !file.is_empty() {

@@ -189,8 +189,9 @@ mod tests {
         let path = dir.path().join("map.json");
         std::fs::write(&path, content).unwrap();
         let web = Web::new(&Trust::of(RootCertStore::empty()));
-        let map = Source::File(path.clone()).load(&web, Deadline::after(Duration::from_secs(10)));
-        map.await.map_err(|err| in_words(&err).replace(path.to_str().unwrap(), "FILE"))
+        let source = Source::File(path.clone());
+        let map = source.load(&web, Deadline::after(Duration::from_secs(10))).await;
+        map.map_err(|err| in_words(&err).replace(path.to_str().unwrap(), "FILE"))
     }
 
     #[tokio::test]
@@ -207,8 +208,8 @@ mod tests {
             (b"", "what should be the DERP map is none: EOF while parsing a value at line 1 column 0"),
             (
                 br#"{"Regions":{"NaN":{}}}"#,
-                "what should be the DERP map is none: invalid type: string \"NaN\", expected i64 at \
-                 line 1 column 17",
+                "what should be the DERP map is none: invalid value: expected key to be a number in \
+                 quotes at line 1 column 13",
             ),
             (&vec![b' '; LONGEST_MAP + 1], "FILE has more than 4194304 bytes, which no DERP map has"),
             (&objects, "what should be the DERP map has more than 200000 JSON objects in it"),

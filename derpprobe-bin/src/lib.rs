@@ -27,3 +27,7 @@ pub mod report;
 pub mod run;
 pub mod trust;
 pub mod web;
+
+#[cfg(test)]
+#[path = "../tests/support/authority.rs"]
+mod authority;

@@ -207,7 +207,7 @@ fn redirected(url: &Uri, response: &Response<Incoming>) -> Result<Uri, WebError>
     match (&parts.scheme, &parts.authority) {
         (Some(scheme), Some(_)) if Some(scheme) == url.scheme() => {}
         (Some(_), Some(_)) => return Err(refused("the scheme is another one")),
-        (None, None) if text.starts_with('/') => {
+        (None, None) if text.starts_with('/') && !text.starts_with("//") => {
             parts.scheme = url.scheme().cloned();
             parts.authority = url.authority().cloned();
         }
@@ -219,5 +219,7 @@ fn redirected(url: &Uri, response: &Response<Incoming>) -> Result<Uri, WebError>
 /// How often a server may say that the document is somewhere else.
 const MOST_REDIRECTS: usize = 5;
 
+#[cfg(test)]
+pub(crate) mod script;
 #[cfg(test)]
 mod tests;

@@ -42,6 +42,8 @@ mod candidate;
 mod compose;
 #[cfg(feature = "allowlist")]
 mod denylist;
+#[cfg(feature = "_http")]
+mod http;
 mod verdict;
 
 pub use async_trait::async_trait;
@@ -52,6 +54,8 @@ pub use candidate::{Candidate, ConnMeta, ListenerId, TlsVersion};
 pub use compose::{AllOf, AnyOf, Denied};
 #[cfg(feature = "allowlist")]
 pub use denylist::Denylist;
+#[cfg(feature = "_tls")]
+pub use http::{Credentials, HttpConfigError, HttpOptions, SecretError, TargetError};
 pub use verdict::{FailMode, RateLimit, Verdict, VerifyError};
 
 use std::fmt::Debug;

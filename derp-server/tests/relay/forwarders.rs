@@ -55,14 +55,13 @@ async fn packets_for_another_relays_client_are_forwarded(relay: &Relay) {
         expected.push((a.key, key(9), packet));
         recorder.has(&expected).await;
     }
-    relay.settled().await;
+    relay.has_received(4).await;
     let counts = PacketCounts { received: 4, forwarded: 4, ..PacketCounts::default() };
     assert_eq!(relay.server.metrics().packets(), counts);
     relay.server.remove_forwarder(key(9), &forwarder(&recorder));
     a.send(key(9), b"nowhere").await;
     assert_eq!(a.received().await, []);
-    relay.settled().await;
-    assert_eq!(relay.dropped("unknown_dest"), 1);
+    relay.drops("unknown_dest", 1).await;
 }
 
 async fn a_forwarder_without_room_makes_for_drops(relay: &Relay) {
@@ -71,8 +70,7 @@ async fn a_forwarder_without_room_makes_for_drops(relay: &Relay) {
     let mut a = relay.client(1).await;
     a.send(key(9), b"one too many").await;
     assert_eq!(a.received().await, []);
-    relay.settled().await;
-    assert_eq!(relay.dropped("queue_tail"), 1);
+    relay.drops("queue_tail", 1).await;
 }
 
 async fn a_client_that_is_here_comes_before_one_that_is_elsewhere(relay: &Relay) {

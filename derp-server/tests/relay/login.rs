@@ -25,9 +25,7 @@ over_every_kind! {
 /// Longer than a test waits for anything: what ends sooner has ended for another reason.
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn login_failures(relay: &Relay) -> u64 {
-    relay.server.metrics().gauges().login_failures.get()
-}
+const LOGIN_FAILURES: &str = "derper_login_failures";
 
 #[expect(clippy::disallowed_methods, reason = "it is about time that passes")]
 fn now() -> Instant {
@@ -46,7 +44,7 @@ async fn silence_ends_after_the_greetings_time(relay: &Relay) {
     silent.greeting().await;
     assert_eq!(silent.closed().await, []);
     assert!(start.elapsed() >= LIMIT);
-    assert_eq!(login_failures(relay), 1);
+    relay.counts(LOGIN_FAILURES, 1).await;
     // Who has logged in may be silent.
     assert_eq!(good.received().await, []);
 }
@@ -62,7 +60,7 @@ async fn a_login_that_trickles_ends_as_well(relay: &Relay) {
     slow.send(&[1; 56]).await;
     assert_eq!(slow.closed().await, []);
     assert!(start.elapsed() >= LIMIT);
-    assert_eq!(login_failures(relay), 1);
+    relay.counts(LOGIN_FAILURES, 1).await;
 }
 
 fn header(len: usize) -> [u8; 5] {
@@ -81,7 +79,7 @@ async fn a_login_of_an_impossible_length_is_refused_by_its_header(relay: &Relay)
         raw.greeting().await;
         raw.send(&header(len)).await;
         assert_eq!(raw.closed().await, [], "{len}");
-        assert_eq!(login_failures(relay), n, "{len}");
+        relay.counts(LOGIN_FAILURES, n).await;
     }
 }
 
@@ -128,7 +126,7 @@ async fn a_first_frame_of_another_type_is_refused(relay: &Relay) {
         raw.greeting().await;
         raw.send(&[first, 0, 0, 0, 60]).await;
         assert_eq!(raw.closed().await, [], "{first:#04x}");
-        assert_eq!(login_failures(relay), n);
+        relay.counts(LOGIN_FAILURES, n).await;
     }
 }
 
@@ -155,7 +153,7 @@ async fn keys_that_anybody_holds_are_refused(relay: &Relay) {
         raw.greeting().await;
         raw.send(&BoxedInfo::by_nobody(key).frame(b"{}")).await;
         assert_eq!(raw.closed().await, [], "{key:?}");
-        assert_eq!(login_failures(relay), n);
+        relay.counts(LOGIN_FAILURES, n).await;
         good.send(good.key, b"still here").await;
         assert_eq!(good.packet().await, (good.key, b"still here".to_vec()));
     }
@@ -169,7 +167,7 @@ async fn a_key_must_be_proved(relay: &Relay) {
     claim.claimed = key(2);
     raw.send(&claim.frame(b"{}")).await;
     assert_eq!(raw.closed().await, []);
-    assert_eq!(login_failures(relay), 1);
+    relay.counts(LOGIN_FAILURES, 1).await;
 }
 
 async fn what_a_client_says_of_itself_is_read_as_go_reads_it(relay: &Relay) {
@@ -199,7 +197,7 @@ async fn what_a_client_says_of_itself_is_read_as_go_reads_it(relay: &Relay) {
     ];
     for (json, n) in refused.into_iter().zip(1..) {
         assert!(!is_admitted(relay, json.as_bytes()).await, "{json}");
-        assert_eq!(login_failures(relay), n, "{json}");
+        relay.counts(LOGIN_FAILURES, n).await;
     }
 }
 

@@ -159,7 +159,7 @@ async fn clients_of_two_relays_reach_each_other(here: &Relay) {
         bob.send(alice.key, &packet).await;
         assert!(alice.packet().await == (bob.key, packet), "{size} bytes");
     }
-    here.settled().await;
+    here.has_received(6).await;
     let counts = here.server.metrics().packets();
     assert_eq!((counts.received, counts.sent, counts.forwarded, counts.dropped), (6, 3, 3, 0));
     drop(bob);

@@ -1,7 +1,6 @@
 //! The kinds of connections that a relay serves, and how a story is told over each.
 
 use super::relay::Relay;
-use super::time::within;
 
 /// What a client is connected by, and who serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub fn tell(kind: Kind, story: impl AsyncFnOnce(&Relay)) {
         .expect("a runtime");
     runtime.block_on(async {
         let relay = Relay::start(kind).await;
-        within("the story", story(&relay)).await;
+        story(&relay).await;
         relay.end().await;
     });
 }

@@ -266,6 +266,24 @@ impl Relay {
         self.metric("derp_packets_dropped", &[("reason", reason)])
     }
 
+    /// Waits until the metric of this name is `n`. What a client sees of an event may come before
+    /// the relay has counted it.
+    pub async fn counts(&self, name: &str, n: u64) {
+        eventually(&format!("{name} is {n}"), || self.metric(name, &[]) == n).await;
+    }
+
+    /// Waits until `n` packets were dropped for this reason.
+    pub async fn drops(&self, reason: &str, n: u64) {
+        eventually(&format!("{n} drops by {reason}"), || self.dropped(reason) == n).await;
+    }
+
+    /// Waits until the relay has received `n` packets, and each is accounted for.
+    pub async fn has_received(&self, n: u64) {
+        let packets = || self.server.metrics().packets().received;
+        eventually(&format!("{n} packets have come"), || packets() == n).await;
+        self.settled().await;
+    }
+
     /// Waits until no packet is on its way inside of the relay: each one received was sent,
     /// forwarded or dropped.
     pub async fn settled(&self) {

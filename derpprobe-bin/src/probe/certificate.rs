@@ -4,6 +4,7 @@
 //! The rules are those by which clients check (`net/tlsdial/tlsdial.go`): chain and name, or a pin.
 //! On top of them comes what only a probe looks at, that no certificate expires within a week.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use derp_client::{CertCheck, CertPin, PinError};
@@ -14,7 +15,7 @@ use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
 use crate::trust::Trust;
 
@@ -109,9 +110,11 @@ pub(super) fn judge(
         }
     }
     let dates_are_told = !faults.is_empty();
+    // Dates are checked first of all. What else is wrong shows at a time when they are right.
+    let then = certs.first().map_or(now, |(_, cert)| within_validity(cert, now));
     let refusal = match check {
-        CertCheck::HostName => chained(first, rest, host, trust, now),
-        CertCheck::OtherName(name) => chained(first, rest, name, trust, now),
+        CertCheck::HostName => chained(first, rest, host, trust, then),
+        CertCheck::OtherName(name) => chained(first, rest, name, trust, then),
         CertCheck::Pin(pin) => pinned(first, &certs, *pin, host),
         CertCheck::Insecure => Ok(()),
     };
@@ -147,6 +150,13 @@ fn validity(cert: &X509Certificate<'_>, now: UnixTime) -> Option<CertificateFaul
         }
         Ok(_) => None,
     }
+}
+
+/// The time nearest to `now` at which the certificate is valid.
+fn within_validity(cert: &X509Certificate<'_>, now: UnixTime) -> UnixTime {
+    let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
+    let (from, until) = (seconds(cert.validity().not_before), seconds(cert.validity().not_after));
+    UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().min(until).max(from)))
 }
 
 /// Whether an authority vouches for the certificate and its name.
@@ -196,17 +206,41 @@ fn refused(err: rustls::Error, first: &CertificateDer<'_>) -> CertificateFault {
         }
         rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
             expected,
-            presented,
+            ..
         }) => CertificateFault::WrongName {
             expected: expected.to_str().into_owned(),
-            presented: match presented.len() {
-                0 => "no name at all".to_owned(),
-                1..=SHOWN_NAMES => presented.join(", "),
-                _ => format!("{} and others", presented[..SHOWN_NAMES].join(", ")),
-            },
+            presented: names_of(first),
         },
         err => CertificateFault::Refused(err),
     }
+}
+
+/// The first names and addresses that a certificate is for.
+fn names_of(der: &CertificateDer<'_>) -> String {
+    let Ok((_, cert)) = X509Certificate::from_der(der) else { return "nothing".to_owned() };
+    let all = cert.subject_alternative_name().ok().flatten();
+    let all = all.map(|all| all.value.general_names.as_slice()).unwrap_or_default();
+    let mut names: Vec<String> = all
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(octets) => address(octets).map(|ip| ip.to_string()),
+            _ => None,
+        })
+        .collect();
+    if names.is_empty() {
+        return "no name and no address at all".to_owned();
+    }
+    if names.len() > SHOWN_NAMES {
+        names.truncate(SHOWN_NAMES);
+        names.push("others".to_owned());
+    }
+    names.join(", ")
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 /// Whether the certificate is the one by which relays tell their key.

@@ -1,9 +1,11 @@
 //! Two clients of the probe's own, each admitted by a relay of the same region.
 
+use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
 use std::time::Duration;
 
-use derp_client::{Client, ConnectError, Login, Received, RecvError, SendError, Target};
+use derp_client::{Client, ConnectError, Fault, Login, Received, RecvError, SendError, Target};
 use derp_proto::{ClientInfo, DerpNode, NodePrivate, NodePublic};
+use rustls::{CertificateError, Error as TlsError, OtherError};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -18,6 +20,9 @@ pub enum ConnectionFault {
     /// The connection did not come about.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The relay's certificate is refused because of its pin.
+    #[error("cannot connect to {0}: {1}")]
+    Pin(String, OtherError),
     /// The relay does not want the client.
     #[error("relay {0} closed the connection instead of admitting the probe; if it verifies \
              clients, give the mesh key with -mesh-psk-file")]
@@ -56,7 +61,7 @@ pub(super) struct End {
 impl End {
     pub(super) fn ended(&self) -> impl Fn(RecvError) -> ConnectionFault + use<> {
         let node = self.node.clone();
-        move |err| ConnectionFault::Ended(node.clone(), err)
+        move |err| ConnectionFault::Ended(node.clone(), closed_or(err))
     }
 
     pub(super) fn not_sent(&self) -> impl Fn(SendError) -> ConnectionFault + use<> {
@@ -115,13 +120,36 @@ async fn admitted(
     };
     let target = Target::Node(node.clone());
     let connecting = prober.connector.connect(&target, &login);
-    let mut client = deadline.keep("connecting to the relay", connecting).await??;
+    let connected = deadline.keep("connecting to the relay", connecting).await?;
+    let mut client = connected.map_err(not_connected)?;
     let name = node.name.clone();
     match deadline.keep("waiting for the relay to admit the probe", client.recv()).await? {
         // Nothing else can be the first.
         Ok(Received::ServerInfo(_)) => Ok(End { node: name, key: private.public(), client }),
-        Ok(_) | Err(RecvError::ServerClosed) => Err(ConnectionFault::NotAdmitted(name)),
-        Err(err) => Err(ConnectionFault::Ended(name, err)),
+        Ok(_) => Err(ConnectionFault::NotAdmitted(name)),
+        Err(err) => Err(match closed_or(err) {
+            RecvError::ServerClosed => ConnectionFault::NotAdmitted(name),
+            err => ConnectionFault::Ended(name, err),
+        }),
+    }
+}
+
+fn not_connected(err: ConnectError) -> ConnectionFault {
+    match err.fault() {
+        Fault::Certificate(TlsError::InvalidCertificate(CertificateError::Other(pin))) => {
+            ConnectionFault::Pin(err.server().to_owned(), pin.clone())
+        }
+        _ => ConnectionFault::Connect(err),
+    }
+}
+
+/// Relays end a connection without TLS's goodbye, which says nothing but that they ended it.
+fn closed_or(err: RecvError) -> RecvError {
+    match err {
+        RecvError::Io(io) if matches!(io.kind(), UnexpectedEof | ConnectionReset) => {
+            RecvError::ServerClosed
+        }
+        err => err,
     }
 }
 

@@ -25,7 +25,7 @@ pub use bandwidth::BandwidthFault;
 pub use certificate::CertificateFault;
 pub use connection::ConnectionFault;
 pub use dial::DialFault;
-pub use relay::RelayFault;
+pub use relay::{PacketFault, RelayFault};
 pub use revocation::RevocationFault;
 pub use stun::StunFault;
 pub use tls::TlsFault;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use derp_client::Received;
-use derp_proto::NodePublic;
+use derp_proto::{DISCO_MIN_LEN, NodePublic};
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 
@@ -16,7 +16,7 @@ use crate::plan::Pair;
 /// How long relays may take to tell each other of a client that came.
 const NEWS_AT_THE_LATEST: Duration = Duration::from_secs(2);
 /// How long to wait until the next packet, where the last one found nobody.
-const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// What is wrong with relaying.
 #[derive(Debug, Error)]
@@ -93,25 +93,41 @@ pub(super) async fn probe(
     }
 }
 
-/// Sends eight random bytes, and waits until they arrive. A packet that finds nobody is sent again
-/// for a while, for relays take a moment to tell each other of a client; one that gets lost is not.
+/// Sends eight random bytes, and waits until they arrive.
+///
+/// Relays say that they know nobody of a key only to who seems to look for a path to it. So a
+/// packet that looks like it is sent behind the first one; where it finds nobody, the first is sent
+/// again for a while, for relays take a moment to tell each other of a client. A packet that gets
+/// lost otherwise is not sent again.
 pub(super) async fn send_one(ends: &mut Ends) -> Result<(), PacketFault> {
     let packet = random::<8>();
+    let question = question();
     let Ends { from, to } = ends;
     let (not_sent, from_ended, to_ended) = (from.not_sent(), from.ended(), to.ended());
     let give_up = Instant::now() + NEWS_AT_THE_LATEST;
     let mut next_try = Some(Instant::now());
+    let mut found_nobody = false;
     loop {
-        let due = next_try.unwrap_or(give_up);
         tokio::select! {
-            () = sleep_until(due), if next_try.is_some() => {
-                next_try = None;
+            () = sleep_until(next_try.unwrap_or(give_up)), if next_try.is_some() => {
+                if Instant::now() >= give_up {
+                    let (from, to) = (from.node.clone(), to.node.clone());
+                    return Err(PacketFault::NotMeshed { from, to });
+                }
                 let sent = from.client.send(to.key, &packet).await;
                 sent.map_err(&not_sent).map_err(PacketFault::Connection)?;
+                if !found_nobody {
+                    let asked = from.client.send(to.key, &question).await;
+                    asked.map_err(&not_sent).map_err(PacketFault::Connection)?;
+                }
+                next_try = found_nobody.then(|| Instant::now() + AGAIN);
             }
             arrived = to.client.recv() => {
                 let arrived = arrived.map_err(&to_ended).map_err(PacketFault::Connection)?;
                 let Received::Packet { src, packet: bytes } = arrived else { continue };
+                if src == from.key && bytes == question {
+                    continue;
+                }
                 return check_packet(&to.node, (from.key, &packet), (src, &bytes));
             }
             news = from.client.recv() => {
@@ -123,15 +139,23 @@ pub(super) async fn send_one(ends: &mut Ends) -> Result<(), PacketFault> {
                 if from.node == to.node {
                     return Err(PacketFault::Unknown(to.node.clone()));
                 }
-                if Instant::now() >= give_up {
-                    let (from, to) = (from.node.clone(), to.node.clone());
-                    return Err(PacketFault::NotMeshed { from, to });
+                if !found_nobody {
+                    found_nobody = true;
+                    next_try = Some(Instant::now() + AGAIN);
                 }
-                next_try = Some(Instant::now() + AGAIN);
             }
         }
     }
 }
+
+/// A packet that relays take for a message of path discovery (`disco/disco.go`).
+fn question() -> Vec<u8> {
+    let random = random::<{ DISCO_MIN_LEN - PATH_DISCOVERY.len() }>();
+    [PATH_DISCOVERY, &random].concat()
+}
+
+/// How messages of path discovery begin.
+const PATH_DISCOVERY: &[u8] = "TS💬".as_bytes();
 
 /// Whether the packet that arrived is the one that was sent.
 pub(super) fn check_packet(
@@ -152,6 +176,11 @@ pub(super) fn check_packet(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn relays_take_the_question_for_path_discovery() {
+        assert!(derp_proto::is_disco(&question()));
+    }
 
     #[test]
     fn a_packet_must_arrive_as_it_was_sent() {
