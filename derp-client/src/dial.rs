@@ -246,6 +246,17 @@ mod tests {
         assert!(matches!(err.await, Err(Fault::Tcp(_))));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_slower_family_has_its_chance_whichever_it_is() {
+        let late = || async {
+            sleep(NEXT_ADDRESS).await;
+            Ok("late")
+        };
+        let failed = || async { Err(Fault::NoAddress) };
+        assert_eq!(either(failed(), late()).await.unwrap(), "late");
+        assert_eq!(either(late(), failed()).await.unwrap(), "late");
+    }
+
     #[tokio::test]
     async fn a_dead_address_leaves_it_to_the_next() {
         let (_listener, port) = listener().await;

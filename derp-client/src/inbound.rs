@@ -85,17 +85,20 @@ impl Inbound {
 
     /// Takes the greeting, or `None` until more bytes are there.
     pub(crate) fn greeting(&mut self) -> Result<Option<ServerIdentity>, LoginError> {
-        while let Some(incoming) = self.unpack()? {
-            // A ping as early as this is left unanswered: its sender cannot be far.
-            if incoming == Incoming::Closed {
-                return Err(LoginError::Closed);
+        loop {
+            if let Some((server, len)) = ServerIdentity::read(&self.stream).map_err(refused)? {
+                self.stream.advance(len);
+                return Ok(Some(server));
+            }
+            let before = self.stream.len();
+            match self.unpack()? {
+                Some(Incoming::Closed) => return Err(LoginError::Closed),
+                // A ping as early as this is left unanswered: its sender cannot be far.
+                Some(_) => {}
+                None if self.stream.len() == before => return Ok(None),
+                None => {}
             }
         }
-        let Some((server, len)) = ServerIdentity::read(&self.stream).map_err(refused)? else {
-            return Ok(None);
-        };
-        self.stream.advance(len);
-        Ok(Some(server))
     }
 
     /// Takes what comes next, or `None` until more bytes are there.
@@ -113,16 +116,25 @@ impl Inbound {
         }
     }
 
-    /// Moves bytes from messages to the stream, up to something else in between.
+    /// Moves bytes from a message to the stream, or takes something else off; the stream stays
+    /// the same where there is neither. What a message brings is looked at before what follows:
+    /// a server may say something and close right behind it.
     fn unpack(&mut self) -> Result<Option<Incoming>, WebSocketError> {
         let Some(messages) = &mut self.websocket else {
             return Ok(None);
         };
         while let Some(event) = messages.decoder.decode(&mut messages.raw)? {
             match event {
-                // One that is empty costs no copy: the bytes are taken over.
-                Event::Payload(bytes) if self.stream.is_empty() => self.stream = bytes,
-                Event::Payload(bytes) => self.stream.extend_from_slice(&bytes),
+                Event::Payload(bytes) if bytes.is_empty() => {}
+                Event::Payload(bytes) => {
+                    if self.stream.is_empty() {
+                        // It costs no copy: the bytes are taken over.
+                        self.stream = bytes;
+                    } else {
+                        self.stream.extend_from_slice(&bytes);
+                    }
+                    return Ok(None);
+                }
                 Event::Ping(payload) => return Ok(Some(Incoming::WebSocketPing(payload))),
                 Event::Closed => return Ok(Some(Incoming::Closed)),
             }

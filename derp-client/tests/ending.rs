@@ -8,7 +8,7 @@ use derp_client::{
     Client, CloseReason, Login, LoginError, PingError, Received, RecvError, SendError,
 };
 use derp_proto::{ClientFrame, HandshakeError, KeyError, NodePublic, ServerFrame};
-use support::{ALICE, BOB, client_key, connected, packet, pipe, server_key, split};
+use support::{ALICE, BOB, client_key, connected, pipe, server_key, split};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -176,22 +176,29 @@ async fn closing_one_half_ends_the_other() {
 }
 
 #[tokio::test]
-async fn closing_ends_a_write_that_is_stuck() {
-    let (mut reader, writer, mut peer) = split(100).await;
-    let stuck = {
-        let writer = writer.clone();
-        tokio::spawn(async move { writer.send(ALICE, &[0; 1000]).await })
-    };
-    // The write has begun, and cannot end.
-    let mut some = [0; 10];
-    peer.io.read_exact(&mut some).await.unwrap();
-    writer.close();
-    let ended = stuck.await.unwrap();
-    assert!(matches!(ended, Err(SendError::NotConnected)), "{ended:?}");
-    // The stream is let go of, though both halves are still there.
-    assert!(reader.recv().await.is_err());
-    let mut rest = Vec::new();
-    peer.io.read_to_end(&mut rest).await.unwrap();
+async fn the_end_of_a_connection_ends_a_write_that_is_stuck() {
+    for by_server in [false, true] {
+        let (mut reader, writer, mut peer) = split(100).await;
+        let stuck = {
+            let writer = writer.clone();
+            tokio::spawn(async move { writer.send(ALICE, &[0; 1000]).await })
+        };
+        // The write has begun, and cannot end.
+        let mut some = [0; 10];
+        peer.io.read_exact(&mut some).await.unwrap();
+        if by_server {
+            peer.write(&[0x05, 0xff, 0xff, 0xff, 0xff]).await;
+        } else {
+            writer.close();
+        }
+        assert!(reader.recv().await.is_err());
+        let ended = stuck.await.unwrap();
+        assert!(matches!(ended, Err(SendError::NotConnected)), "{ended:?}");
+        // The stream is let go of, though both halves are still there.
+        let mut rest = Vec::new();
+        peer.io.read_to_end(&mut rest).await.unwrap();
+        assert!(writer.is_closed());
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,8 @@ impl Front {
     ) -> Result<(), AcceptError> {
         self.hub.metrics.gauges().accepts.add(1);
         // The steps before a session need more memory than the session: it is given back.
-        let outcome = Box::pin(self.log_in_socket(socket, &mut conn, tls)).await;
+        let login = self.log_in_socket(socket, &mut conn, tls);
+        let outcome = Box::pin(self.unless_stopping(login)).await;
         self.finish(outcome, conn).await
     }
 
@@ -99,7 +100,7 @@ impl Front {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.hub.metrics.gauges().accepts.add(1);
-        let outcome = Box::pin(self.log_in_stream(stream, &conn)).await;
+        let outcome = Box::pin(self.unless_stopping(self.log_in_stream(stream, &conn))).await;
         self.finish(outcome, conn).await
     }
 
@@ -124,8 +125,20 @@ impl Front {
                 Box::new(admitted),
             ))
         };
-        let outcome = Box::pin(outcome).await;
+        let outcome = Box::pin(self.unless_stopping(outcome)).await;
         self.finish(outcome, conn).await
+    }
+
+    /// A step on the way to a session, which is given up when the server begins to end.
+    async fn unless_stopping<T>(
+        &self,
+        step: impl Future<Output = Result<T, AcceptError>>,
+    ) -> Result<T, AcceptError> {
+        tokio::select! {
+            biased;
+            result = step => result,
+            () = self.hub.stopped() => Err(AcceptError::Stopping),
+        }
     }
 
     async fn finish(
@@ -153,7 +166,10 @@ impl Front {
         conn: ConnMeta,
     ) -> Result<(), AcceptError> {
         let pages = Arc::clone(&self.pages);
-        let asked = http::serve_pages(stream, received.into(), pages, conn.clone()).await;
+        let asked = tokio::select! {
+            asked = http::serve_pages(stream, received.into(), pages, conn.clone()) => asked,
+            () = self.hub.stopped() => None,
+        };
         let Some(http::Asked {
             stream,
             received,
@@ -169,7 +185,7 @@ impl Front {
             let login = self.log_in_any(stream, received.into(), &upgrade, &conn);
             within("login", limit, login).await
         };
-        match Box::pin(outcome).await {
+        match Box::pin(self.unless_stopping(outcome)).await {
             Ok(Outcome::Serve(stream, admitted)) => {
                 Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
             }
@@ -194,6 +210,7 @@ impl Front {
             // Counted where they arise.
             AcceptError::Denied(_)
             | AcceptError::Unverified(_)
+            | AcceptError::Full
             | AcceptError::Stopping
             | AcceptError::Session(_) => {}
         }
@@ -210,7 +227,7 @@ impl Front {
             Some(pending) if clients < tunables.max_clients => Ok(pending),
             _ => {
                 gauges.rejected_connections.add(1);
-                Err(AcceptError::Request("too many connections"))
+                Err(AcceptError::Full)
             }
         }
     }

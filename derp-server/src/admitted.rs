@@ -31,7 +31,8 @@ impl Admitted {
     pub(crate) fn inbound(&self, everybody: Option<RateLimit>, now: std::time::Instant) -> Inbound {
         Inbound::new(
             Arc::clone(&self.peer),
-            self.rate.or(everybody),
+            self.rate,
+            everybody,
             self.is_not_ideal,
             now,
         )

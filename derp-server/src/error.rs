@@ -40,6 +40,9 @@ pub enum AcceptError {
     /// The verifier had no answer, and without one nobody is admitted.
     #[error("cannot be verified")]
     Unverified(#[source] VerifyError),
+    /// As many connections are there, or on their way, as may be.
+    #[error("too many connections")]
+    Full,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,

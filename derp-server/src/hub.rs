@@ -1,11 +1,12 @@
 //! What all connections of a server share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::agreement;
 use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
 use derp_verify::Verifier;
+use tokio::sync::watch;
 
 use crate::budget::QueueBudget;
 use crate::inbox::{Inbox, Message};
@@ -28,7 +29,7 @@ pub(crate) struct Hub {
     tunables: RwLock<Arc<Tunables>>,
     lane_depth: AtomicUsize,
     next_conn: AtomicU64,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
     /// Empty where there are no workers; then tasks serve all connections.
     workers: OnceLock<Vec<Arc<Inbox>>>,
 }
@@ -55,7 +56,7 @@ impl Hub {
             lane_depth: AtomicUsize::new(tunables.lane_depth),
             tunables: RwLock::new(Arc::new(tunables)),
             next_conn: AtomicU64::new(1),
-            stopping: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
             workers: OnceLock::new(),
         }
     }
@@ -70,11 +71,18 @@ impl Hub {
 
     /// Nobody else is to be let in.
     pub(crate) fn stop_admitting(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.send_replace(true);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        *self.stopping.borrow()
+    }
+
+    /// Waits until nobody else is to be let in.
+    pub(crate) async fn stopped(&self) {
+        // The sender is our own, so that it cannot have gone.
+        let mut stopping = self.stopping.subscribe();
+        let _seen = stopping.wait_for(|stopping| *stopping).await;
     }
 
     pub(crate) fn lane_depth(&self) -> usize {

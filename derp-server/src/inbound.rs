@@ -45,6 +45,8 @@ pub(crate) struct Inbound {
     last_dst: Option<Arc<Peer>>,
     sent_to: SentTo,
     limiter: Option<Box<TokenBucket>>,
+    /// The limit is the client's own, whatever everybody's is.
+    has_own_rate: bool,
     /// How often the client may hear that somebody is not here; made when first needed.
     not_here: Option<Box<TokenBucket>>,
     home: bool,
@@ -63,7 +65,8 @@ pub(crate) struct Inbound {
 impl Inbound {
     pub(crate) fn new(
         peer: Arc<Peer>,
-        rate: Option<RateLimit>,
+        own_rate: Option<RateLimit>,
+        everybodys: Option<RateLimit>,
         not_ideal: bool,
         now: Instant,
     ) -> Self {
@@ -73,6 +76,7 @@ impl Inbound {
             last_dst: None,
             sent_to: SentTo::default(),
             limiter: None,
+            has_own_rate: false,
             not_here: None,
             home: false,
             not_ideal,
@@ -83,13 +87,18 @@ impl Inbound {
             packets_received: 0,
             bytes_received: 0,
         };
-        inbound.set_rate_limit(rate, now);
+        inbound.set_rate_limit(own_rate.or(everybodys), now);
+        inbound.has_own_rate = own_rate.is_some();
         inbound
     }
 
-    /// Limits what the client may send; mesh peers are never limited.
-    pub(crate) fn set_rate_limit(&mut self, rate: Option<RateLimit>, now: Instant) {
-        self.limiter = rate
+    /// Limits what the client may send, unless it has a limit of its own; mesh peers are never
+    /// limited.
+    pub(crate) fn set_rate_limit(&mut self, everybodys: Option<RateLimit>, now: Instant) {
+        if self.has_own_rate {
+            return;
+        }
+        self.limiter = everybodys
             .filter(|rate| rate.bytes_per_second > 0 && !self.peer.is_mesh_peer())
             .map(|rate| Box::new(TokenBucket::of_bytes(rate, now)));
     }

@@ -197,7 +197,7 @@ pub(crate) async fn accept_loop(
         }
     }
     drop(listener);
-    // Sessions that are tasks end when their clients are closed.
+    // Sessions that are tasks end when their clients are closed, and everybody else at once.
     while let Some(ended) = connections.join_next().await {
         note_panic(&ended, &gauges);
     }
@@ -219,7 +219,10 @@ async fn serve<S: Socket>(socket: S, conn: ConnMeta, options: ListenOptions, fro
     }
     let peer = conn.socket_peer;
     let result = if options.only_redirects {
-        crate::http::serve_port_80(socket, Arc::clone(&front.pages), conn).await;
+        tokio::select! {
+            () = crate::http::serve_port_80(socket, Arc::clone(&front.pages), conn) => {}
+            () = front.hub.stopped() => {}
+        }
         Ok(())
     } else {
         match options.tls {
@@ -231,7 +234,7 @@ async fn serve<S: Socket>(socket: S, conn: ConnMeta, options: ListenOptions, fro
         }
     };
     match result {
-        Ok(()) | Err(AcceptError::Session(_)) => {}
+        Ok(()) | Err(AcceptError::Session(_) | AcceptError::Stopping) => {}
         Err(error) if error.is_peer_fault() => {
             tracing::debug!(
                 ?peer,

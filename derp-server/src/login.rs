@@ -55,6 +55,10 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     } else {
         verify(&hello, conn, hub, &tunables).await?
     };
+    // All that took a while, in which the server may have begun to end.
+    if hub.is_stopping() {
+        return Err(AcceptError::Stopping);
+    }
     let mut nonce = [0; derp_proto::NONCE_LEN];
     fill_random(&mut nonce);
     let mut server_info = Vec::new();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use derp_verify::RateLimit;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
@@ -42,12 +43,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let now = clock::now();
-    let inbound = admitted.inbound(hub.tunables().client_rate, now);
+    let everybodys_rate = hub.tunables().client_rate;
+    let inbound = admitted.inbound(everybodys_rate, now);
     let peer = Arc::clone(&admitted.peer);
     peer.push(|lanes| lanes.push_encoded(&admitted.server_info));
     if let Some(surplus) = hub.registry.register(&peer) {
         tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
         surplus.close();
+    }
+    // Whoever ends the server closes all that is registered, and it may have begun before.
+    if hub.is_stopping() {
+        peer.close();
     }
     if admitted.is_not_ideal {
         hub.metrics.gauges().not_ideal_connections.add(1);
@@ -66,6 +72,7 @@ where
         needs_flush: false,
         blocked_since: None,
         paused_until: None,
+        everybodys_rate,
         keep_alive,
         keep_alive_at: now + keep_alive,
         sleep: Box::pin(tokio::time::sleep_until((now + keep_alive).into())),
@@ -120,6 +127,8 @@ struct Driver<S> {
     needs_flush: bool,
     blocked_since: Option<Instant>,
     paused_until: Option<Instant>,
+    /// The limit that was set last for all clients.
+    everybodys_rate: Option<RateLimit>,
     keep_alive: Duration,
     keep_alive_at: Instant,
     sleep: Pin<Box<Sleep>>,
@@ -129,11 +138,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         loop {
             let now = clock::now();
+            self.on_time(now)?;
+            let wrote = self.write(now, cx)?;
+            // What others ask of this task is looked at behind the write: that has sent what was
+            // said in front of it, and has left them something to wake the task by.
             if self.session.inbound().peer.is_gone() {
                 return Poll::Ready(Err(SessionError::Closed));
             }
-            self.on_time(now)?;
-            let wrote = self.write(now, cx)?;
+            self.follow_rate_limit(now);
             let Poll::Ready(read) = self.read(now, cx)? else {
                 return Poll::Ready(Ok(()));
             };
@@ -148,6 +160,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let next = self.next_deadline();
             self.sleep.as_mut().reset(next.into());
             ready!(self.sleep.as_mut().poll(cx));
+        }
+    }
+
+    /// Takes everybody's limit over where it has changed, and goes on by it.
+    fn follow_rate_limit(&mut self, now: Instant) {
+        let rate = self.session.hub.tunables().client_rate;
+        if std::mem::replace(&mut self.everybodys_rate, rate) == rate {
+            return;
+        }
+        self.session.inbound().set_rate_limit(rate, now);
+        if self.paused_until.take().is_some() {
+            self.has_unread_rest = true;
         }
     }
 

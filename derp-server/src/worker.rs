@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use derp_verify::RateLimit;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -119,13 +120,24 @@ impl Worker {
                 Message::Close(id) => {
                     self.with_token(id, |worker, at| worker.end(at, Some(&SessionError::Closed)));
                 }
-                Message::SetRateLimit(rate) => {
-                    for (_, conn) in &mut self.conns {
-                        conn.inbound.set_rate_limit(rate, self.turn.now);
-                    }
-                }
+                Message::SetRateLimit(rate) => self.set_rate_limit(rate),
                 Message::Stop => self.stopped = true,
             }
+        }
+    }
+
+    /// Limits everybody anew. Whoever waits for the former limit goes on by this one.
+    fn set_rate_limit(&mut self, rate: Option<RateLimit>) {
+        let mut paused = Vec::new();
+        for (at, conn) in &mut self.conns {
+            conn.inbound.set_rate_limit(rate, self.turn.now);
+            if std::mem::take(&mut conn.is_paused) {
+                conn.has_unread_rest = true;
+                paused.push(at);
+            }
+        }
+        for at in paused {
+            self.on_readable(at, false);
         }
     }
 
@@ -158,6 +170,10 @@ impl Worker {
         if let Some(surplus) = self.hub.registry.register(&admitted.peer) {
             tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
             surplus.close();
+        }
+        // Whoever ends the server closes all that is registered, and it may have begun before.
+        if self.hub.is_stopping() {
+            admitted.peer.close();
         }
         if admitted.is_not_ideal {
             self.hub.metrics.gauges().not_ideal_connections.add(1);

@@ -10,8 +10,10 @@ use derp_ops::goflag::{Arity, FlagTable, Words};
 use derp_ops::version::Version;
 
 /// This program.
-pub const PROGRAM: Version =
-    Version { program: "derpprobe", version: env!("CARGO_PKG_VERSION") };
+pub const PROGRAM: Version = Version {
+    program: "derpprobe",
+    version: env!("CARGO_PKG_VERSION"),
+};
 
 /// A flag of the program.
 #[derive(Debug, Clone, Copy)]
@@ -28,31 +30,130 @@ pub struct Flag {
 
 impl Flag {
     const fn arity(&self) -> Arity {
-        if self.value.is_empty() { Arity::Switch } else { Arity::Value }
+        if self.value.is_empty() {
+            Arity::Switch
+        } else {
+            Arity::Value
+        }
     }
 }
 
 /// All flags, in the order of the help.
 pub const ALL: &[Flag] = &[
-    flag("once", "", "false", "Run every probe once, print the results and exit: 0 all is good, 1 something is bad"),
-    flag("derp-map", "URL", "https://login.tailscale.com/derpmap/default", "Where the DERP map is: https://, http:// or file:// with an absolute path"),
-    flag("region-code", "CODE", "", "Probe only the region with this code or number"),
-    flag("mesh-psk-file", "FILE", "", "File with the relays' mesh key, 64 hexadecimal digits; with it, relays admit probes unverified"),
-    flag("dev", "", "false", "Take the mesh key from the variable TAILSCALE_DERPER_MESH_KEY instead of a file"),
-    flag("interval", "DURATION", "15s", "How often the map is fetched; this may take four fifths of it"),
-    flag("tls-interval", "DURATION", "15s", "How often certificates are probed, each within four fifths of this; 0 for never"),
-    flag("stun-interval", "DURATION", "15s", "How often STUN is probed, each within four fifths of this; 0 for never"),
-    flag("mesh-interval", "DURATION", "15s", "How often relaying is probed, each within four fifths of this; 0 for never"),
-    flag("bw-interval", "DURATION", "0s", "How often bandwidth is probed, each within four fifths of this; 0 for never"),
-    flag("bw-probe-size-bytes", "BYTES", "1000000", "How much a bandwidth probe sends"),
-    flag("spread", "", "true", "Delay each probe by a part of its interval, so that they do not all run at the same time"),
-    flag("listen", "ADDRESS", ":8030", "Address of the status pages, which there are none of with -once"),
-    flag("bw-tun-ipv4-addr", "ADDRESS", "", "Not in this version: bandwidth probes through a TUN device"),
-    flag("qd-packets-per-second", "NUMBER", "0", "Not in this version: queuing delay probes"),
-    flag("qd-packet-timeout", "DURATION", "5s", "Not in this version: queuing delay probes"),
-    flag("secrets-url", "URL", "", "Not in this version: the mesh key from a secrets server"),
-    flag("secrets-path-prefix", "PATH", "prod/derp", "Not in this version: the mesh key from a secrets server"),
-    flag("secrets-cache-dir", "DIRECTORY", "", "Not in this version: the mesh key from a secrets server"),
+    flag(
+        "once",
+        "",
+        "false",
+        "Run every probe once, print the results and exit: 0 all is good, 1 something is bad",
+    ),
+    flag(
+        "derp-map",
+        "URL",
+        "https://login.tailscale.com/derpmap/default",
+        "Where the DERP map is: https://, http:// or file:// with an absolute path",
+    ),
+    flag(
+        "region-code",
+        "CODE",
+        "",
+        "Probe only the region with this code or number",
+    ),
+    flag(
+        "mesh-psk-file",
+        "FILE",
+        "",
+        "File with the relays' mesh key, 64 hexadecimal digits; with it, relays admit probes unverified",
+    ),
+    flag(
+        "dev",
+        "",
+        "false",
+        "Take the mesh key from the variable TAILSCALE_DERPER_MESH_KEY instead of a file",
+    ),
+    flag(
+        "interval",
+        "DURATION",
+        "15s",
+        "How often the map is fetched; this may take four fifths of it",
+    ),
+    flag(
+        "tls-interval",
+        "DURATION",
+        "15s",
+        "How often certificates are probed, each within four fifths of this; 0 for never",
+    ),
+    flag(
+        "stun-interval",
+        "DURATION",
+        "15s",
+        "How often STUN is probed, each within four fifths of this; 0 for never",
+    ),
+    flag(
+        "mesh-interval",
+        "DURATION",
+        "15s",
+        "How often relaying is probed, each within four fifths of this; 0 for never",
+    ),
+    flag(
+        "bw-interval",
+        "DURATION",
+        "0s",
+        "How often bandwidth is probed, each within four fifths of this; 0 for never",
+    ),
+    flag(
+        "bw-probe-size-bytes",
+        "BYTES",
+        "1000000",
+        "How much a bandwidth probe sends",
+    ),
+    flag(
+        "spread",
+        "",
+        "true",
+        "Delay each probe by a part of its interval, so that they do not all run at the same time",
+    ),
+    flag(
+        "listen",
+        "ADDRESS",
+        ":8030",
+        "Address of the status pages, which there are none of with -once",
+    ),
+    flag(
+        "bw-tun-ipv4-addr",
+        "ADDRESS",
+        "",
+        "Not in this version: bandwidth probes through a TUN device",
+    ),
+    flag(
+        "qd-packets-per-second",
+        "NUMBER",
+        "0",
+        "Not in this version: queuing delay probes",
+    ),
+    flag(
+        "qd-packet-timeout",
+        "DURATION",
+        "5s",
+        "Not in this version: queuing delay probes",
+    ),
+    flag(
+        "secrets-url",
+        "URL",
+        "",
+        "Not in this version: the mesh key from a secrets server",
+    ),
+    flag(
+        "secrets-path-prefix",
+        "PATH",
+        "prod/derp",
+        "Not in this version: the mesh key from a secrets server",
+    ),
+    flag(
+        "secrets-cache-dir",
+        "DIRECTORY",
+        "",
+        "Not in this version: the mesh key from a secrets server",
+    ),
     flag("version", "", "false", "Print the version and exit"),
 ];
 
@@ -62,7 +163,12 @@ const fn flag(
     default: &'static str,
     help: &'static str,
 ) -> Flag {
-    Flag { name, value, default, help }
+    Flag {
+        name,
+        value,
+        default,
+        help,
+    }
 }
 
 /// A command line that could be read.
@@ -92,19 +198,29 @@ impl Args {
         let known = ALL.iter().map(|flag| (flag.name.to_owned(), flag.arity()));
         let help = ["h", "help"].map(|name| (name.to_owned(), Arity::Bare));
         let table = FlagTable::new(known.chain(help));
-        let split = table.split(words, Words::End).map_err(|err| mistake(&err))?;
+        let split = table
+            .split(words, Words::End)
+            .map_err(|err| mistake(&err))?;
         let argv = std::iter::once(PROGRAM.program.to_owned()).chain(split.options);
-        let matches = clap_command().try_get_matches_from(argv).map_err(|err| Exit {
-            code: if err.use_stderr() { 2 } else { 0 },
-            text: err.render().to_string(),
-        })?;
-        let given = ALL.iter().filter_map(|flag| {
-            Some((flag.name, matches.get_one::<String>(flag.name)?.clone()))
-        });
-        let args = Self { given: given.collect(), ignored: split.words };
+        let matches = clap_command()
+            .try_get_matches_from(argv)
+            .map_err(|err| Exit {
+                code: if err.use_stderr() { 2 } else { 0 },
+                text: err.render().to_string(),
+            })?;
+        let given = ALL
+            .iter()
+            .filter_map(|flag| Some((flag.name, matches.get_one::<String>(flag.name)?.clone())));
+        let args = Self {
+            given: given.collect(),
+            ignored: split.words,
+        };
         match derp_ops::goflag::parse_bool(args.value("version")) {
             Some(false) => Ok(args),
-            Some(true) => Err(Exit { text: format!("{PROGRAM}\n"), code: 0 }),
+            Some(true) => Err(Exit {
+                text: format!("{PROGRAM}\n"),
+                code: 0,
+            }),
             None => Err(mistake(&"-version is a switch: write true or false")),
         }
     }
@@ -120,7 +236,10 @@ impl Args {
     pub fn value(&self, name: &str) -> &str {
         match self.given.get(name) {
             Some(value) => value,
-            None => ALL.iter().find(|flag| flag.name == name).map_or("", |flag| flag.default),
+            None => ALL
+                .iter()
+                .find(|flag| flag.name == name)
+                .map_or("", |flag| flag.default),
         }
     }
 }
@@ -152,15 +271,17 @@ fn clap_flag(flag: &Flag) -> Arg {
         .allow_hyphen_values(true);
     match flag.arity() {
         Arity::Value => arg.value_name(flag.value),
-        Arity::Switch | Arity::Bare => {
-            arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-        }
+        Arity::Switch | Arity::Bare => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
     }
 }
 
 fn mistake(what: &impl std::fmt::Display) -> Exit {
     let name = PROGRAM.program;
-    let text = format!("{name}: {what}\n\nUsage: {name} [FLAGS]\n\nFor the flags, try: {name} -help\n");
+    let text =
+        format!("{name}: {what}\n\nUsage: {name} [FLAGS]\n\nFor the flags, try: {name} -help\n");
     Exit { text, code: 2 }
 }
 
@@ -179,9 +300,17 @@ mod tests {
 
     #[test]
     fn a_go_command_line_is_understood() {
-        let args = parse("-once --derp-map=file:///m -mesh-interval 5s -spread=false -once=0 x -dev");
+        let args =
+            parse("-once --derp-map=file:///m -mesh-interval 5s -spread=false -once=0 x -dev");
         let args = args.unwrap();
-        let names = ["once", "derp-map", "mesh-interval", "spread", "tls-interval", "dev"];
+        let names = [
+            "once",
+            "derp-map",
+            "mesh-interval",
+            "spread",
+            "tls-interval",
+            "dev",
+        ];
         assert_eq!(
             names.map(|name| (args.is_given(name), args.value(name))),
             [
@@ -230,7 +359,10 @@ mod tests {
         for (line, what) in [
             ("-onec", "unknown flag -onec; did you mean -once?"),
             ("-derp-map", "flag -derp-map needs a value"),
-            ("-version=perhaps", "-version is a switch: write true or false"),
+            (
+                "-version=perhaps",
+                "-version is a switch: write true or false",
+            ),
         ] {
             let usage = "Usage: derpprobe [FLAGS]\n\nFor the flags, try: derpprobe -help\n";
             let text = format!("derpprobe: {what}\n\n{usage}");
@@ -243,8 +375,18 @@ mod tests {
         for line in ["-h", "-help", "--help", "-once -h"] {
             let exit = parse(line).unwrap_err();
             assert_eq!(exit.code, 0, "{line}");
-            assert!(exit.text.contains("--mesh-psk-file <FILE>"), "{}", exit.text);
+            assert!(
+                exit.text.contains("--mesh-psk-file <FILE>"),
+                "{}",
+                exit.text
+            );
         }
-        assert_eq!(parse("-version"), Err(Exit { text: format!("{PROGRAM}\n"), code: 0 }));
+        assert_eq!(
+            parse("-version"),
+            Err(Exit {
+                text: format!("{PROGRAM}\n"),
+                code: 0
+            })
+        );
     }
 }

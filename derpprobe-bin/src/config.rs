@@ -50,7 +50,9 @@ pub struct Mistakes(Vec<String>);
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|mistake| writeln!(f, "derpprobe: {mistake}"))
+        self.0
+            .iter()
+            .try_for_each(|mistake| writeln!(f, "derpprobe: {mistake}"))
     }
 }
 
@@ -62,15 +64,24 @@ impl Config {
     /// # Errors
     /// All [`Mistakes`].
     pub fn build(args: &Args, vars: &Vars) -> Result<Self, Mistakes> {
-        let mut reader = Reader { args, mistakes: Vec::new(), warnings: Vec::new() };
+        let mut reader = Reader {
+            args,
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+        };
         let source = reader.source();
         reader.refuse_what_is_not_built();
         let map_interval = reader.duration("interval");
         if map_interval.is_some_and(|interval| interval.is_zero()) {
             reader.mistake("-interval must be longer than zero");
         }
-        let size = reader.int("bw-probe-size-bytes").and_then(|size| u64::try_from(size).ok());
-        let bandwidth = reader.interval("bw-interval").zip(size).filter(|&(_, size)| size > 0);
+        let size = reader
+            .int("bw-probe-size-bytes")
+            .and_then(|size| u64::try_from(size).ok());
+        let bandwidth = reader
+            .interval("bw-interval")
+            .zip(size)
+            .filter(|&(_, size)| size > 0);
         let plan = PlanOptions {
             region: Some(args.value("region-code").to_owned()).filter(|code| !code.is_empty()),
             tls: reader.interval("tls-interval"),
@@ -87,7 +98,9 @@ impl Config {
         });
         if !args.ignored.is_empty() {
             let words = args.ignored.join(" ");
-            reader.warnings.push(format!("what follows the flags is ignored: {words}"));
+            reader
+                .warnings
+                .push(format!("what follows the flags is ignored: {words}"));
         }
         match (source, map_interval) {
             (Some(source), Some(map_interval)) if reader.mistakes.is_empty() => Ok(Self {
@@ -149,7 +162,9 @@ impl Reader<'_> {
         match text.parse::<GoDuration>() {
             Ok(duration) => Some(duration.to_std().unwrap_or_default()),
             Err(err) => {
-                self.mistake(format!("-{name}: {text:?}: {err}; write one like 15s or 1m30s"));
+                self.mistake(format!(
+                    "-{name}: {text:?}: {err}; write one like 15s or 1m30s"
+                ));
                 None
             }
         }
@@ -173,7 +188,10 @@ impl Reader<'_> {
                  without the flag, -bw-interval probes over DERP alone",
             );
         }
-        if self.int("qd-packets-per-second").is_some_and(|rate| rate > 0) {
+        if self
+            .int("qd-packets-per-second")
+            .is_some_and(|rate| rate > 0)
+        {
             self.mistake("-qd-packets-per-second: this version has no queuing delay probe");
         }
         // Of no use without the probe, there as here, but it must be one.
@@ -194,17 +212,21 @@ impl Reader<'_> {
             return self.mesh_key_in(Path::new(file));
         }
         if !file.is_empty() {
-            self.warnings.push("with -dev the file of -mesh-psk-file is not read".to_owned());
+            self.warnings
+                .push("with -dev the file of -mesh-psk-file is not read".to_owned());
         }
         let text = vars.get(MESH_KEY_VARIABLE).map_or("", |text| text.trim());
         if text.is_empty() {
-            self.warnings.push(format!("-dev without a mesh key in {MESH_KEY_VARIABLE}"));
+            self.warnings
+                .push(format!("-dev without a mesh key in {MESH_KEY_VARIABLE}"));
             return None;
         }
         match MeshKey::from_secret_text(text) {
             Ok(key) => Some(key),
             Err(err) => {
-                self.mistake(format!("{MESH_KEY_VARIABLE} does not hold a mesh key: {err}"));
+                self.mistake(format!(
+                    "{MESH_KEY_VARIABLE} does not hold a mesh key: {err}"
+                ));
                 None
             }
         }
@@ -216,7 +238,8 @@ impl Reader<'_> {
         }
         match meshkey::load(file, OpenMode::Warn) {
             Ok(loaded) => {
-                self.warnings.extend(loaded.too_open.map(|too_open| too_open.to_string()));
+                self.warnings
+                    .extend(loaded.too_open.map(|too_open| too_open.to_string()));
                 Some(loaded.key)
             }
             Err(err) => {

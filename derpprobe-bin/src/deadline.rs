@@ -28,7 +28,10 @@ impl Deadline {
     /// So long from now.
     #[must_use]
     pub fn after(total: Duration) -> Self {
-        Self { at: Instant::now() + total.min(LONGEST), total }
+        Self {
+            at: Instant::now() + total.min(LONGEST),
+            total,
+        }
     }
 
     /// Waits for `step`, which does what `doing` says.
@@ -40,7 +43,10 @@ impl Deadline {
         doing: &'static str,
         step: impl Future<Output = T>,
     ) -> Result<T, TimedOut> {
-        timeout_at(self.at, step).await.map_err(|_| TimedOut { doing, total: self.total })
+        timeout_at(self.at, step).await.map_err(|_| TimedOut {
+            doing,
+            total: self.total,
+        })
     }
 
     /// How long there still is.
@@ -66,9 +72,15 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(deadline.remaining(), Duration::from_secs(7));
         let begin = Instant::now();
-        let late = deadline.keep("waiting for nothing", pending::<()>()).await.unwrap_err();
+        let late = deadline
+            .keep("waiting for nothing", pending::<()>())
+            .await
+            .unwrap_err();
         assert_eq!(begin.elapsed().as_secs(), 7);
-        assert_eq!(late.to_string(), "timeout after 12s while waiting for nothing");
+        assert_eq!(
+            late.to_string(),
+            "timeout after 12s while waiting for nothing"
+        );
         assert_eq!(deadline.remaining(), Duration::ZERO);
     }
 }

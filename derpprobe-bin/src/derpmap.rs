@@ -28,8 +28,10 @@ pub enum Source {
 #[non_exhaustive]
 pub enum SourceError {
     /// The map of the local tailscaled.
-    #[error("\"local\", the map of this machine's tailscaled, is not in this version; save it with \
-             `tailscale debug derp-map` and give the file")]
+    #[error(
+        "\"local\", the map of this machine's tailscaled, is not in this version; save it with \
+             `tailscale debug derp-map` and give the file"
+    )]
     Local,
     /// Anything else.
     #[error("{0:?} is none of https://HOST/PATH, http://HOST/PATH and file:///PATH")]
@@ -71,10 +73,16 @@ impl FromStr for Source {
         if let Some(path) = text.strip_prefix("file://") {
             let path = path.strip_prefix("localhost").unwrap_or(path);
             let path = percent_decoded(path).ok_or_else(bad)?;
-            return if path.starts_with('/') { Ok(Self::File(path.into())) } else { Err(bad()) };
+            return if path.starts_with('/') {
+                Ok(Self::File(path.into()))
+            } else {
+                Err(bad())
+            };
         }
         let url: Uri = text.parse().map_err(|_| bad())?;
-        let host = url.authority().filter(|authority| !authority.as_str().contains('@'));
+        let host = url
+            .authority()
+            .filter(|authority| !authority.as_str().contains('@'));
         match (url.scheme_str(), host) {
             (Some("http" | "https"), Some(_)) => Ok(Self::Web(url)),
             _ => Err(bad()),
@@ -128,7 +136,11 @@ fn percent_decoded(path: &str) -> Option<String> {
     let mut rest = path.as_bytes();
     loop {
         rest = match rest {
-            [] => return String::from_utf8(bytes).ok().filter(|path| !path.contains('\0')),
+            [] => {
+                return String::from_utf8(bytes)
+                    .ok()
+                    .filter(|path| !path.contains('\0'));
+            }
             [b'%', high, low, rest @ ..] => {
                 let digit = |byte: u8| char::from(byte).to_digit(16);
                 bytes.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
@@ -164,7 +176,10 @@ mod tests {
         let table = [
             ("file:///etc/map.json", file("/etc/map.json")),
             ("file://localhost/etc/a%20b", file("/etc/a b")),
-            ("https://derp.test/map?x=1", web("https://derp.test/map?x=1")),
+            (
+                "https://derp.test/map?x=1",
+                web("https://derp.test/map?x=1"),
+            ),
             ("http://[::1]:8080/map", web("http://[::1]:8080/map")),
             ("HTTPS://derp.test", web("https://derp.test/")),
             ("local", Err(SourceError::Local)),
@@ -190,13 +205,17 @@ mod tests {
         std::fs::write(&path, content).unwrap();
         let web = Web::new(&Trust::of(RootCertStore::empty()));
         let source = Source::File(path.clone());
-        let map = source.load(&web, Deadline::after(Duration::from_secs(10))).await;
+        let map = source
+            .load(&web, Deadline::after(Duration::from_secs(10)))
+            .await;
         map.map_err(|err| in_words(&err).replace(path.to_str().unwrap(), "FILE"))
     }
 
     #[tokio::test]
     async fn a_map_in_a_file_is_read() {
-        let map = load(br#"{"Regions":{"1":{"RegionID":1,"RegionCode":"r"}}}"#).await.unwrap();
+        let map = load(br#"{"Regions":{"1":{"RegionID":1,"RegionCode":"r"}}}"#)
+            .await
+            .unwrap();
         assert_eq!(map.regions[&1].as_ref().unwrap().region_code, "r");
     }
 
@@ -204,15 +223,27 @@ mod tests {
     async fn what_is_no_map_says_so() {
         let objects = [b"[".as_slice(), &b"{".repeat(MOST_OBJECTS + 1)].concat();
         let table: [(&[u8], &str); 5] = [
-            (b"<html>", "what should be the DERP map is none: expected value at line 1 column 1"),
-            (b"", "what should be the DERP map is none: EOF while parsing a value at line 1 column 0"),
+            (
+                b"<html>",
+                "what should be the DERP map is none: expected value at line 1 column 1",
+            ),
+            (
+                b"",
+                "what should be the DERP map is none: EOF while parsing a value at line 1 column 0",
+            ),
             (
                 br#"{"Regions":{"NaN":{}}}"#,
                 "what should be the DERP map is none: invalid value: expected key to be a number in \
                  quotes at line 1 column 13",
             ),
-            (&vec![b' '; LONGEST_MAP + 1], "FILE has more than 4194304 bytes, which no DERP map has"),
-            (&objects, "what should be the DERP map has more than 200000 JSON objects in it"),
+            (
+                &vec![b' '; LONGEST_MAP + 1],
+                "FILE has more than 4194304 bytes, which no DERP map has",
+            ),
+            (
+                &objects,
+                "what should be the DERP map has more than 200000 JSON objects in it",
+            ),
         ];
         for (content, expected) in table {
             assert_eq!(load(content).await.unwrap_err(), expected);
@@ -223,7 +254,10 @@ mod tests {
     async fn a_file_that_is_not_there_is_named() {
         let web = Web::new(&Trust::of(RootCertStore::empty()));
         let source = Source::File("/nonexistent/map".into());
-        let err = source.load(&web, Deadline::after(Duration::from_secs(10))).await.unwrap_err();
+        let err = source
+            .load(&web, Deadline::after(Duration::from_secs(10)))
+            .await
+            .unwrap_err();
         assert_eq!(
             in_words(&err),
             "cannot read the DERP map in /nonexistent/map: No such file or directory (os error 2)"

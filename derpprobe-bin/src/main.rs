@@ -11,12 +11,15 @@ use derpprobe::config::{Config, Vars};
 use derpprobe::probe::Prober;
 use derpprobe::report::Report;
 use derpprobe::run;
-use derpprobe::trust::Trust;
+use derpprobe::trust::{self, Trust};
 
 fn main() -> ExitCode {
     let config = match words().and_then(Args::parse).and_then(|args| {
         let mistakes = Config::build(&args, &vars());
-        mistakes.map_err(|mistakes| Exit { text: mistakes.to_string(), code: 2 })
+        mistakes.map_err(|mistakes| Exit {
+            text: mistakes.to_string(),
+            code: 2,
+        })
     }) {
         Ok(config) => config,
         Err(exit) => {
@@ -41,8 +44,12 @@ fn probe(config: Config) -> anyhow::Result<Report> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("cannot start")?;
+    // One thread does: what probes wait for is the network. It is ready before anything is timed.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    trust::warm_up();
     let trust = Trust::of_system();
     let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone());
     let report = runtime.block_on(run::once(&config, &prober));
@@ -57,7 +64,10 @@ fn words() -> Result<Vec<String>, Exit> {
         text: format!("derpprobe: {word:?} is not UTF-8\n"),
         code: 2,
     };
-    std::env::args_os().skip(1).map(|word| word.into_string().map_err(no_text)).collect()
+    std::env::args_os()
+        .skip(1)
+        .map(|word| word.into_string().map_err(no_text))
+        .collect()
 }
 
 /// The environment; variables that are no text are none of ours.

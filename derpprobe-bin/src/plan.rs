@@ -88,7 +88,9 @@ pub struct Pair {
 #[non_exhaustive]
 pub enum FieldError {
     /// Neither an address of its family nor `none`.
-    #[error("{field} of node {node} is {value:?}, which is neither an {field} address nor \"none\"")]
+    #[error(
+        "{field} of node {node} is {value:?}, which is neither an {field} address nor \"none\""
+    )]
     Address {
         /// The node's name.
         node: String,
@@ -136,8 +138,10 @@ pub enum PlanError {
         second: RegionId,
     },
     /// More than anybody means to probe.
-    #[error("the map asks for {count} {what}, of which there may be {most}; choose a region with \
-             -region-code")]
+    #[error(
+        "the map asks for {count} {what}, of which there may be {most}; choose a region with \
+             -region-code"
+    )]
     TooMany {
         /// Regions, nodes or probes.
         what: &'static str,
@@ -161,7 +165,11 @@ pub fn plan(map: &DerpMap, options: &PlanOptions) -> Result<Vec<Planned>, PlanEr
     numbers_are_sane(&regions, options)?;
     let mut probes = Vec::new();
     for (_, region) in regions {
-        let nodes: Vec<_> = region.nodes.iter().map(|node| Arc::new(node.clone())).collect();
+        let nodes: Vec<_> = region
+            .nodes
+            .iter()
+            .map(|node| Arc::new(node.clone()))
+            .collect();
         for from in &nodes {
             of_node(region, from, options, &mut probes);
             for to in &nodes {
@@ -175,11 +183,17 @@ pub fn plan(map: &DerpMap, options: &PlanOptions) -> Result<Vec<Planned>, PlanEr
 type Regions<'a> = Vec<(RegionId, &'a DerpRegion)>;
 
 fn wanted_regions<'a>(map: &'a DerpMap, wanted: Option<&str>) -> Result<Regions<'a>, PlanError> {
-    let all = || map.regions.iter().filter_map(|(&id, region)| Some((id, region.as_ref()?)));
+    let all = || {
+        map.regions
+            .iter()
+            .filter_map(|(&id, region)| Some((id, region.as_ref()?)))
+    };
     if all().next().is_none() {
         return Err(PlanError::Empty);
     }
-    let Some(wanted) = wanted else { return Ok(all().collect()) };
+    let Some(wanted) = wanted else {
+        return Ok(all().collect());
+    };
     let is_wanted = |(id, region): &(RegionId, &DerpRegion)| {
         region.region_code == wanted
             || region.region_id.to_string() == wanted
@@ -189,12 +203,17 @@ fn wanted_regions<'a>(map: &'a DerpMap, wanted: Option<&str>) -> Result<Regions<
     if !found.is_empty() {
         return Ok(found);
     }
-    let some = all().take(SHOWN_REGIONS).map(|(id, region)| format!("{:?} ({id})", region.region_code));
+    let some = all()
+        .take(SHOWN_REGIONS)
+        .map(|(id, region)| format!("{:?} ({id})", region.region_code));
     let mut known = some.collect::<Vec<_>>().join(", ");
     if all().count() > SHOWN_REGIONS {
         known.push_str(" and others");
     }
-    Err(PlanError::NoSuchRegion { wanted: wanted.to_owned(), known })
+    Err(PlanError::NoSuchRegion {
+        wanted: wanted.to_owned(),
+        known,
+    })
 }
 
 fn names_are_unique(regions: &Regions<'_>) -> Result<(), PlanError> {
@@ -203,7 +222,11 @@ fn names_are_unique(regions: &Regions<'_>) -> Result<(), PlanError> {
         for node in &region.nodes {
             if let Some(first) = seen.insert(&node.name, *id) {
                 let name = node.name.clone();
-                return Err(PlanError::DuplicateNode { name, first, second: *id });
+                return Err(PlanError::DuplicateNode {
+                    name,
+                    first,
+                    second: *id,
+                });
             }
         }
     }
@@ -221,7 +244,9 @@ fn numbers_are_sane(regions: &Regions<'_>, options: &PlanOptions) -> Result<(), 
         let count = region.nodes.len();
         nodes = nodes.saturating_add(count);
         let pairs = count.saturating_mul(count).saturating_mul(per_pair);
-        probes = probes.saturating_add(count.saturating_mul(3)).saturating_add(pairs);
+        probes = probes
+            .saturating_add(count.saturating_mul(3))
+            .saturating_add(pairs);
     }
     for (what, count, most) in [
         ("regions", regions.len(), MOST_REGIONS),
@@ -260,7 +285,11 @@ fn of_node(
             Ok(Some(server)) => Job::Stun(server),
             Err(err) => Job::Impossible(err),
         };
-        probes.push(Planned { name: format!("{prefix}/{kind}"), interval, job });
+        probes.push(Planned {
+            name: format!("{prefix}/{kind}"),
+            interval,
+            job,
+        });
     }
 }
 
@@ -273,7 +302,10 @@ fn of_pair(
     probes: &mut Vec<Planned>,
 ) {
     let prefix = format!("derp/{}/{}/{}", region.region_code, from.name, to.name);
-    let pair = || Pair { from: Arc::clone(from), to: Arc::clone(to) };
+    let pair = || Pair {
+        from: Arc::clone(from),
+        to: Arc::clone(to),
+    };
     if let Some(interval) = options.mesh {
         probes.push(Planned {
             name: format!("{prefix}/mesh"),
@@ -307,11 +339,18 @@ where
     }
     let name = || node.name.clone();
     let Ok(ip) = value.parse::<A>() else {
-        return Err(FieldError::Address { node: name(), field, value: value.to_owned() });
+        return Err(FieldError::Address {
+            node: name(),
+            field,
+            value: value.to_owned(),
+        });
     };
     match node.stun_port() {
         Some(port) => Ok(Some(SocketAddr::new(ip.into(), port))),
-        None => Err(FieldError::StunPort { node: name(), port: node.stun_port }),
+        None => Err(FieldError::StunPort {
+            node: name(),
+            port: node.stun_port,
+        }),
     }
 }
 

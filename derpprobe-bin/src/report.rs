@@ -31,7 +31,9 @@ impl Report {
         let mut report = Self::default();
         for Outcome { name, result } in outcomes {
             match result {
-                Ok(took) => report.good.push(printable(&format!("{name}: {}", GoDuration::from(took)))),
+                Ok(took) => report
+                    .good
+                    .push(printable(&format!("{name}: {}", GoDuration::from(took)))),
                 Err(why) => report.bad.push(printable(&format!("{name}: {why}"))),
             }
         }
@@ -49,8 +51,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.good.iter().try_for_each(|line| writeln!(f, "good: {line}"))?;
-        self.bad.iter().try_for_each(|line| writeln!(f, "bad: {line}"))
+        self.good
+            .iter()
+            .try_for_each(|line| writeln!(f, "good: {line}"))?;
+        self.bad
+            .iter()
+            .try_for_each(|line| writeln!(f, "bad: {line}"))
     }
 }
 
@@ -101,11 +107,17 @@ mod tests {
     use super::*;
 
     fn good(name: &str, micros: u64) -> Outcome {
-        Outcome { name: name.to_owned(), result: Ok(Duration::from_micros(micros)) }
+        Outcome {
+            name: name.to_owned(),
+            result: Ok(Duration::from_micros(micros)),
+        }
     }
 
     fn bad(name: &str, why: &str) -> Outcome {
-        Outcome { name: name.to_owned(), result: Err(why.to_owned()) }
+        Outcome {
+            name: name.to_owned(),
+            result: Err(why.to_owned()),
+        }
     }
 
     #[test]
@@ -117,28 +129,46 @@ mod tests {
                 "good: derp/r/a/tls: 1s\ngood: derp/r/b/tls: 2.5ms\n",
                 0,
             ),
-            (&[bad("derpmap-probe", "no map")], "bad: derpmap-probe: no map\n", 1),
             (
-                &[bad("z", "late"), good("m", 7), bad("b", "never"), good("a", 0)],
+                &[bad("derpmap-probe", "no map")],
+                "bad: derpmap-probe: no map\n",
+                1,
+            ),
+            (
+                &[
+                    bad("z", "late"),
+                    good("m", 7),
+                    bad("b", "never"),
+                    good("a", 0),
+                ],
                 "good: a: 0s\ngood: m: 7µs\nbad: b: never\nbad: z: late\n",
                 1,
             ),
         ];
         for (outcomes, text, code) in table {
             let report = Report::of(outcomes.iter().cloned());
-            assert_eq!((report.to_string().as_str(), report.exit_code()), (text, code));
+            assert_eq!(
+                (report.to_string().as_str(), report.exit_code()),
+                (text, code)
+            );
         }
     }
 
     #[test]
     fn nobody_elses_words_can_make_a_line_of_their_own() {
-        let report = Report::of([bad("n\r\ngood: everything", "\u{1b}[2J"), good("a\nbad: b", 1)]);
+        let report = Report::of([
+            bad("n\r\ngood: everything", "\u{1b}[2J"),
+            good("a\nbad: b", 1),
+        ]);
         assert_eq!(
             report.to_string(),
             "good: a\\nbad: b: 1µs\nbad: n\\r\\ngood: everything: \\u{1b}[2J\n"
         );
         let long = Report::of([bad("n", &"x".repeat(100_000))]);
-        assert_eq!(long.to_string().len(), "bad: ".len() + LONGEST_LINE + "…\n".len());
+        assert_eq!(
+            long.to_string().len(),
+            "bad: ".len() + LONGEST_LINE + "…\n".len()
+        );
     }
 
     #[test]
@@ -150,6 +180,9 @@ mod tests {
         #[error("no TCP connection: {0}")]
         struct Middle(#[source] io::Error);
         let refused = io::Error::other("refused");
-        assert_eq!(in_words(&Outer(Middle(refused))), "cannot connect: no TCP connection: refused");
+        assert_eq!(
+            in_words(&Outer(Middle(refused))),
+            "cannot connect: no TCP connection: refused"
+        );
     }
 }

@@ -25,7 +25,10 @@ pub async fn once(config: &Config, prober: &Prober) -> Report {
         Ok(map) => plan(&map, &config.plan).map_err(|err: PlanError| in_words(&err)),
         Err(err) => Err(in_words(&err)),
     };
-    let about_map = |result| Outcome { name: MAP_PROBE.to_owned(), result };
+    let about_map = |result| Outcome {
+        name: MAP_PROBE.to_owned(),
+        result,
+    };
     match planned {
         Err(why) => Report::of([about_map(Err(why))]),
         Ok(planned) => {
@@ -40,8 +43,9 @@ pub async fn once(config: &Config, prober: &Prober) -> Report {
 /// Runs the probes; bandwidth after the others and one at a time, so that no probe measures what
 /// another one sends.
 async fn run_all(planned: Vec<Planned>, prober: &Prober, spread: bool) -> Vec<Outcome> {
-    let (heavy, light): (Vec<_>, Vec<_>) =
-        planned.into_iter().partition(|probe| matches!(probe.job, Job::Bandwidth(..)));
+    let (heavy, light): (Vec<_>, Vec<_>) = planned
+        .into_iter()
+        .partition(|probe| matches!(probe.job, Job::Bandwidth(..)));
     let mut outcomes = run_some(light, prober, spread, AT_A_TIME).await;
     outcomes.extend(run_some(heavy, prober, false, 1).await);
     outcomes
@@ -58,7 +62,11 @@ async fn run_some(
     let mut names = HashMap::new();
     for probe in planned {
         let (places, prober) = (Arc::clone(&places), prober.clone());
-        let delay = if spread { delay(&probe.name, probe.interval) } else { Duration::ZERO };
+        let delay = if spread {
+            delay(&probe.name, probe.interval)
+        } else {
+            Duration::ZERO
+        };
         let name = probe.name.clone();
         let task = running.spawn(async move {
             sleep(delay).await;
@@ -89,7 +97,10 @@ async fn run_one(prober: &Prober, probe: &Planned) -> Result<Duration, String> {
     match timeout(total + GRACE, run).await {
         Ok(Ok(())) => Ok(begin.elapsed()),
         Ok(Err(fault)) => Err(in_words(&fault)),
-        Err(_) => Err(format!("the probe hangs; it was ended after {:?}", begin.elapsed())),
+        Err(_) => Err(format!(
+            "the probe hangs; it was ended after {:?}",
+            begin.elapsed()
+        )),
     }
 }
 
@@ -113,20 +124,72 @@ const GRACE: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use derp_client::ProxyEnvironment;
+    use rustls::RootCertStore;
+    use tokio::net::UdpSocket;
 
     use super::*;
+    use crate::trust::Trust;
+
+    fn prober() -> Prober {
+        let trust = Trust::of(RootCertStore::empty());
+        Prober::new(trust, None, ProxyEnvironment::default())
+    }
+
+    /// So many probes, each of which takes twelve seconds and then fails.
+    fn slow(count: usize, silent: SocketAddr) -> Vec<Planned> {
+        let planned = |n| Planned {
+            name: format!("derp/r/n{n:02}/udp"),
+            interval: Duration::from_secs(15),
+            job: Job::Stun(silent),
+        };
+        (0..count).map(planned).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_probes_run_at_a_time() {
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let silent = silent.local_addr().unwrap();
+        for (count, seconds) in [(AT_A_TIME, 12), (AT_A_TIME + 1, 24)] {
+            let begin = Instant::now();
+            let outcomes = run_all(slow(count, silent), &prober(), false).await;
+            assert_eq!(begin.elapsed().as_secs(), seconds);
+            let names: BTreeSet<_> = outcomes.iter().map(|outcome| &outcome.name).collect();
+            assert_eq!(names.len(), count);
+            assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_that_are_spread_wait_for_their_part_of_the_interval() {
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let one = slow(1, silent.local_addr().unwrap());
+        let waits = delay(&one[0].name, one[0].interval);
+        assert!(waits > Duration::from_secs(1), "{waits:?}");
+        let begin = Instant::now();
+        let outcomes = run_all(one, &prober(), true).await;
+        let expected = waits + Duration::from_secs(12);
+        assert!(begin.elapsed().abs_diff(expected) < Duration::from_millis(10));
+        // The wait is no part of the probe's time.
+        assert!(
+            outcomes[0]
+                .result
+                .as_ref()
+                .unwrap_err()
+                .contains("to 24 requests")
+        );
+    }
 
     #[test]
     fn each_name_has_a_delay_of_its_own_below_the_interval() {
         let interval = Duration::from_secs(15);
-        let delays: Vec<_> =
-            (0..64).map(|n| delay(&format!("derp/r/n{n}/tls"), interval)).collect();
-        assert!(delays.iter().all(|delay| *delay < interval));
-        let again: Vec<_> =
-            (0..64).map(|n| delay(&format!("derp/r/n{n}/tls"), interval)).collect();
-        assert_eq!(delays, again);
+        let delays = || (0..64).map(|n| delay(&format!("derp/r/n{n}/tls"), interval));
+        assert!(delays().all(|delay| delay < interval));
+        assert!(delays().eq(delays()));
         // Spread over the whole interval: each of its quarters gets some.
-        let quarters: BTreeSet<_> = delays.iter().map(|delay| delay.as_millis() / 3750).collect();
+        let quarters: BTreeSet<_> = delays().map(|delay| delay.as_millis() / 3750).collect();
         assert_eq!(quarters, BTreeSet::from([0, 1, 2, 3]));
         assert_eq!(delay("a", Duration::ZERO), Duration::ZERO);
     }

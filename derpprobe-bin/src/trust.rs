@@ -17,7 +17,9 @@ impl Trust {
     /// These roots and no others.
     #[must_use]
     pub fn of(roots: impl Into<Arc<RootCertStore>>) -> Self {
-        Self { roots: roots.into() }
+        Self {
+            roots: roots.into(),
+        }
     }
 
     /// Those that the system trusts, which may be none: then only pinned certificates can be
@@ -29,7 +31,11 @@ impl Trust {
         // Systems hold roots that nobody can use any more; the others still count.
         let (usable, _) = roots.add_parsable_certificates(found.certs);
         if usable == 0 {
-            let errors = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let errors = found
+                .errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>();
             tracing::warn!(errors = %errors.join("; "), "this machine has no root certificates");
         }
         Self::of(roots)
@@ -74,6 +80,13 @@ impl Trust {
         config.resumption = Resumption::disabled();
         config
     }
+}
+
+/// Draws this thread's first random number for TLS, which takes tens of milliseconds that no probe
+/// is to measure.
+pub fn warm_up() {
+    // Where there is no randomness, the first handshake says so.
+    let _drawn = provider().secure_random.fill(&mut [0; 1]);
 }
 
 /// Named in one place: the process-wide default is whoever's who came first.

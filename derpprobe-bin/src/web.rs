@@ -52,7 +52,7 @@ pub enum WebError {
     #[error("{url} answers {status}")]
     Status {
         /// What was asked for.
-        url: Uri,
+        url: String,
         /// The answer.
         status: StatusCode,
     },
@@ -60,7 +60,7 @@ pub enum WebError {
     #[error("{url} redirects to {to:?}, which is not followed: {why}")]
     Redirect {
         /// What was asked for.
-        url: Uri,
+        url: String,
         /// Where it led.
         to: String,
         /// The rule.
@@ -70,13 +70,13 @@ pub enum WebError {
     #[error("{url} sends more than {limit} bytes")]
     TooLong {
         /// What was asked for.
-        url: Uri,
+        url: String,
         /// The most bytes that are read.
         limit: usize,
     },
     /// The network's or the server's: the document broke off.
     #[error("the answer of {0} broke off")]
-    BrokeOff(Uri, #[source] Box<dyn std::error::Error + Send + Sync>),
+    BrokeOff(String, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// It took too long.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
@@ -86,7 +86,9 @@ impl Web {
     /// Fetches with these roots of trust.
     #[must_use]
     pub fn new(trust: &Trust) -> Self {
-        Self { tls: Arc::new(trust.client_config()) }
+        Self {
+            tls: Arc::new(trust.client_config()),
+        }
     }
 
     /// Fetches `url`, of which there may be `limit` bytes.
@@ -100,27 +102,38 @@ impl Web {
         deadline: Deadline,
     ) -> Result<Bytes, WebError> {
         let mut url = url.clone();
-        for _ in 0..=MOST_REDIRECTS {
+        let mut redirects = 0;
+        loop {
             // Holds what drives the connection until the body is read.
             let mut drivers = JoinSet::new();
             let response = self.request(&url, &mut drivers, deadline).await?;
             let status = response.status();
+            let asked = url.to_string();
             if status.is_redirection() && response.headers().contains_key(LOCATION) {
                 url = redirected(&url, &response)?;
+                redirects += 1;
+                if redirects > MOST_REDIRECTS {
+                    let (to, why) = (url.to_string(), "there are too many");
+                    return Err(WebError::Redirect {
+                        url: asked,
+                        to,
+                        why,
+                    });
+                }
                 continue;
             }
             if status != StatusCode::OK {
-                return Err(WebError::Status { url, status });
+                return Err(WebError::Status { url: asked, status });
             }
             let body = Limited::new(response.into_body(), limit).collect();
-            let body = deadline.keep("reading the document", body).await?;
-            return match body {
+            return match deadline.keep("reading the document", body).await? {
                 Ok(body) => Ok(body.to_bytes()),
-                Err(err) if err.is::<LengthLimitError>() => Err(WebError::TooLong { url, limit }),
-                Err(err) => Err(WebError::BrokeOff(url, err)),
+                Err(err) if err.is::<LengthLimitError>() => {
+                    Err(WebError::TooLong { url: asked, limit })
+                }
+                Err(err) => Err(WebError::BrokeOff(asked, err)),
             };
         }
-        Err(WebError::Redirect { to: url.to_string(), url, why: "there are too many" })
     }
 
     async fn request(
@@ -138,13 +151,25 @@ impl Web {
             return Err(bad());
         }
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let tcp = deadline.keep("connecting to the web server", TcpStream::connect((host.as_str(), port)));
-        let tcp = tcp.await?.map_err(|err| WebError::Tcp(authority.clone(), err))?;
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let tcp = deadline.keep(
+            "connecting to the web server",
+            TcpStream::connect((host.as_str(), port)),
+        );
+        let tcp = tcp
+            .await?
+            .map_err(|err| WebError::Tcp(authority.clone(), err))?;
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         let request = Request::get(path)
             .header(HOST, authority.as_str())
-            .header(USER_AGENT, format!("{}/{}", PROGRAM.program, PROGRAM.version))
+            .header(
+                USER_AGENT,
+                format!("{}/{}", PROGRAM.program, PROGRAM.version),
+            )
             .body(Empty::new())
             .map_err(|_| bad())?;
         let exchange = async {
@@ -155,9 +180,16 @@ impl Web {
             let refused = |err| Failed::Tls(err);
             let name = name.map_err(refused)?;
             let connector = TlsConnector::from(Arc::clone(&self.tls));
-            exchange(connector.connect(name, tcp).await.map_err(refused)?, request, drivers).await
+            exchange(
+                connector.connect(name, tcp).await.map_err(refused)?,
+                request,
+                drivers,
+            )
+            .await
         };
-        let response = deadline.keep("waiting for the web server's answer", exchange).await?;
+        let response = deadline
+            .keep("waiting for the web server's answer", exchange)
+            .await?;
         response.map_err(|failed| match failed {
             Failed::Tls(err) => WebError::Tls(authority.clone(), err),
             Failed::Http(err) => WebError::Http(authority.clone(), err),
@@ -195,11 +227,18 @@ where
 
 /// Where a redirect leads.
 fn redirected(url: &Uri, response: &Response<Incoming>) -> Result<Uri, WebError> {
-    let location = response.headers().get(LOCATION).map(|value| value.as_bytes());
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .map(|value| value.as_bytes());
     let text = String::from_utf8_lossy(location.unwrap_or_default()).into_owned();
     let refused = |why| {
         let to = text.chars().take(256).collect();
-        WebError::Redirect { url: url.clone(), to, why }
+        WebError::Redirect {
+            url: url.to_string(),
+            to,
+            why,
+        }
     };
     let unread = "it is neither a URL nor an absolute path";
     let to: Uri = text.parse().map_err(|_| refused(unread))?;

@@ -13,7 +13,11 @@ use support::{Fleet, MapFile, node};
 
 async fn derpprobe(words: &[&str], vars: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_derpprobe"));
-    command.args(words).env_clear().envs(vars.iter().copied()).stdin(Stdio::null());
+    command
+        .args(words)
+        .env_clear()
+        .envs(vars.iter().copied())
+        .stdin(Stdio::null());
     command.output().await.expect("the program starts")
 }
 
@@ -39,18 +43,31 @@ async fn results_are_on_standard_output_and_in_the_exit_code() {
         .lines()
         .map(|line| line.rsplit_once(": ").expect("a latency").0.to_owned())
         .collect();
-    let good = ["good: derp/r1/n1/n1/mesh", "good: derp/r1/n1/tls", "good: derpmap-probe"];
-    assert_eq!((lines, output.status.code()), (good.map(str::to_owned).to_vec(), Some(0)));
+    let good = [
+        "good: derp/r1/n1/n1/mesh",
+        "good: derp/r1/n1/tls",
+        "good: derpmap-probe",
+    ];
+    assert_eq!(
+        (lines, output.status.code()),
+        (good.map(str::to_owned).to_vec(), Some(0))
+    );
     assert!(text(&output.stderr).contains("waiting for all probes"));
 
-    let odd = DerpNode { ipv4: "none".to_owned(), ..pinned };
+    let odd = DerpNode {
+        ipv4: "none".to_owned(),
+        ..pinned
+    };
     let map = MapFile::of(&[&[odd]]);
     let url = map.url();
     let words = ["-once", "-spread=0", "--mesh-interval=0", "-derp-map", &url];
     let output = derpprobe(&words, &[]).await;
     let stdout = text(&output.stdout);
     let bad = "bad: derp/r1/n1/tls: 127.0.0.1 has no address: neither in the map nor by DNS";
-    assert_eq!((stdout.lines().last(), output.status.code()), (Some(bad), Some(1)));
+    assert_eq!(
+        (stdout.lines().last(), output.status.code()),
+        (Some(bad), Some(1))
+    );
     fleet.shutdown().await;
 }
 
@@ -58,7 +75,9 @@ async fn results_are_on_standard_output_and_in_the_exit_code() {
 async fn roots_are_those_of_the_system() {
     let mut fleet = Fleet::default();
     let authority = Authority::new("Test");
-    let relay = fleet.relay(&authority.sign("derp.test", |_| ()), |server| server).await;
+    let relay = fleet
+        .relay(&authority.sign("derp.test", |_| ()), |server| server)
+        .await;
     let map = MapFile::of(&[&[node("n1", "derp.test", relay)]]);
     let (roots, url) = (map.beside("roots.pem", &authority.pem()), map.url());
     let words = ["-once", "-spread=false", "-derp-map", &url];
@@ -70,18 +89,34 @@ async fn roots_are_those_of_the_system() {
 #[tokio::test]
 async fn mistakes_end_the_program_before_anything_is_probed() {
     for (words, start) in [
-        (&["-onec"][..], "derpprobe: unknown flag -onec; did you mean -once?\n"),
-        (&[], "derpprobe: this version does not watch relays all the time"),
-        (&["-once", "-derp-map=local"], "derpprobe: -derp-map: \"local\", the map of"),
         (
-            &["-once", "-derp-map=file:///m", "-mesh-psk-file=/nonexistent"],
+            &["-onec"][..],
+            "derpprobe: unknown flag -onec; did you mean -once?\n",
+        ),
+        (
+            &[],
+            "derpprobe: this version does not watch relays all the time",
+        ),
+        (
+            &["-once", "-derp-map=local"],
+            "derpprobe: -derp-map: \"local\", the map of",
+        ),
+        (
+            &[
+                "-once",
+                "-derp-map=file:///m",
+                "-mesh-psk-file=/nonexistent",
+            ],
             "derpprobe: -mesh-psk-file: /nonexistent does not exist\n",
         ),
     ] {
         let output = derpprobe(words, &[]).await;
         let stderr = text(&output.stderr);
         assert!(stderr.starts_with(start), "{stderr}");
-        assert_eq!((text(&output.stdout), output.status.code()), (String::new(), Some(2)));
+        assert_eq!(
+            (text(&output.stdout), output.status.code()),
+            (String::new(), Some(2))
+        );
     }
 }
 

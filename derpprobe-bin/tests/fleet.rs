@@ -34,14 +34,21 @@ async fn probe(map: &MapFile, flags: &str, roots: RootCertStore) -> Seen {
     let trust = Trust::of(roots);
     let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone());
     let report = run::once(&config, &prober).await;
-    let mut seen = Seen { good: Vec::new(), bad: Vec::new(), code: report.exit_code() };
+    let mut seen = Seen {
+        good: Vec::new(),
+        bad: Vec::new(),
+        code: report.exit_code(),
+    };
     for line in report.to_string().lines() {
         if let Some(good) = line.strip_prefix("good: ") {
             let (name, latency) = good.rsplit_once(": ").expect("a name and a latency");
-            latency.parse::<derp_ops::goflag::GoDuration>().expect("a duration as in Go");
+            latency
+                .parse::<derp_ops::goflag::GoDuration>()
+                .expect("a duration as in Go");
             seen.good.push(name.to_owned());
         } else {
-            seen.bad.push(line.strip_prefix("bad: ").expect("good or bad").to_owned());
+            seen.bad
+                .push(line.strip_prefix("bad: ").expect("good or bad").to_owned());
         }
     }
     seen
@@ -66,7 +73,11 @@ impl TwoKinds {
         let pinned = self_signed("127.0.0.1", |_| ());
         let named_at = fleet.relay(&named, |server| server).await;
         let pinned_at = fleet.relay(&pinned, |server| server).await;
-        Self { authority, named: (named, named_at), pinned: (pinned, pinned_at) }
+        Self {
+            authority,
+            named: (named, named_at),
+            pinned: (pinned, pinned_at),
+        }
     }
 
     fn named(&self, name: &str) -> DerpNode {
@@ -98,8 +109,18 @@ async fn a_healthy_fleet_is_good() {
     };
     let map = MapFile::of(&[
         // Two names of one relay: every packet stays within it.
-        &[DerpNode { stun_port: stun, ..relays.named("n1") }, relays.named("n2")],
-        &[DerpNode { stun_port: stun, stun_only: true, ..relays.pinned("pinned") }],
+        &[
+            DerpNode {
+                stun_port: stun,
+                ..relays.named("n1")
+            },
+            relays.named("n2"),
+        ],
+        &[DerpNode {
+            stun_port: stun,
+            stun_only: true,
+            ..relays.pinned("pinned")
+        }],
         &[fronted],
         &[insecure],
     ]);
@@ -130,7 +151,14 @@ async fn a_healthy_fleet_is_good() {
         "derpmap-probe",
     ];
     let good = good.map(str::to_owned).to_vec();
-    assert_eq!(seen, Seen { good, bad: vec![], code: 0 });
+    assert_eq!(
+        seen,
+        Seen {
+            good,
+            bad: vec![],
+            code: 0
+        }
+    );
     fleet.shutdown().await;
 }
 
@@ -138,7 +166,9 @@ async fn a_healthy_fleet_is_good() {
 async fn everything_that_is_broken_is_named_and_nothing_else() {
     let mut fleet = Fleet::default();
     let relays = TwoKinds::start(&mut fleet).await;
-    let expired = relays.authority.sign("old.test", valid(1_600_000_000, 1_700_000_000));
+    let expired = relays
+        .authority
+        .sign("old.test", valid(1_600_000_000, 1_700_000_000));
     let expired_at = fleet.relay(&expired, |server| server).await;
     let dead_at = {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -155,7 +185,10 @@ async fn everything_that_is_broken_is_named_and_nothing_else() {
         &[node("dead", "derp.test", dead_at)],
         &[node("expired", "old.test", expired_at)],
         &[wrong_pin],
-        &[DerpNode { stun_port: silent_port.into(), ..relays.named("silent") }],
+        &[DerpNode {
+            stun_port: silent_port.into(),
+            ..relays.named("silent")
+        }],
     ]);
     let flags = "-stun-interval 600ms";
     let seen = probe(&map, flags, relays.authority.roots()).await;
@@ -194,7 +227,10 @@ async fn everything_that_is_broken_is_named_and_nothing_else() {
         "derp/r5/silent/tls",
         "derpmap-probe",
     ];
-    assert_eq!((seen.good, seen.code), (good.map(str::to_owned).to_vec(), 1));
+    assert_eq!(
+        (seen.good, seen.code),
+        (good.map(str::to_owned).to_vec(), 1)
+    );
     fleet.shutdown().await;
 }
 
@@ -212,11 +248,17 @@ async fn relays_of_a_region_that_do_not_know_each_other_are_bad() {
     };
     assert_eq!(seen.bad.len(), 2, "{seen:?}");
     for (line, (from, to)) in seen.bad.iter().zip([("a", "b"), ("b", "a")]) {
-        assert!(line.starts_with(&format!("derp/r1/{from}/{to}/mesh: [")), "{line}");
+        assert!(
+            line.starts_with(&format!("derp/r1/{from}/{to}/mesh: [")),
+            "{line}"
+        );
         assert!(line.ends_with(&words(from, to)), "{line}");
     }
     let good = ["derp/r1/a/a/mesh", "derp/r1/b/b/mesh", "derpmap-probe"];
-    assert_eq!((seen.good, seen.code), (good.map(str::to_owned).to_vec(), 1));
+    assert_eq!(
+        (seen.good, seen.code),
+        (good.map(str::to_owned).to_vec(), 1)
+    );
     fleet.shutdown().await;
 }
 
@@ -236,19 +278,37 @@ async fn a_relay_that_verifies_clients_wants_the_mesh_key() {
     let mut fleet = Fleet::default();
     let authority = Authority::new("Test");
     let identity = authority.sign("derp.test", |_| ());
-    let strict = fleet.relay(&identity, |server| server.verifier(Nobody)).await;
+    let strict = fleet
+        .relay(&identity, |server| server.verifier(Nobody))
+        .await;
     let map = MapFile::of(&[&[node("strict", "derp.test", strict)]]);
     let seen = probe(&map, "-tls-interval 0", authority.roots()).await;
     let bad = "derp/r1/strict/strict/mesh: relay strict closed the connection instead of admitting \
                the probe; if it verifies clients, give the mesh key with -mesh-psk-file";
     let map_is_good = vec!["derpmap-probe".to_owned()];
-    assert_eq!(seen, Seen { good: map_is_good, bad: vec![bad.to_owned()], code: 1 });
+    assert_eq!(
+        seen,
+        Seen {
+            good: map_is_good,
+            bad: vec![bad.to_owned()],
+            code: 1
+        }
+    );
 
     let key = map.beside("mesh.key", MESH_KEY);
     let flags = format!("-tls-interval 0 -mesh-psk-file {}", key.display());
     let seen = probe(&map, &flags, authority.roots()).await;
-    let good = ["derp/r1/strict/strict/mesh", "derpmap-probe"].map(str::to_owned).to_vec();
-    assert_eq!(seen, Seen { good, bad: vec![], code: 0 });
+    let good = ["derp/r1/strict/strict/mesh", "derpmap-probe"]
+        .map(str::to_owned)
+        .to_vec();
+    assert_eq!(
+        seen,
+        Seen {
+            good,
+            bad: vec![],
+            code: 0
+        }
+    );
     fleet.shutdown().await;
 }
 
@@ -265,7 +325,14 @@ async fn a_probe_that_hangs_ends_and_says_what_it_waited_for() {
         "derp/r1/mute/tls: timeout after 80ms while waiting for the TLS handshake",
     ];
     let good = vec!["derpmap-probe".to_owned()];
-    assert_eq!(seen, Seen { good, bad: bad.map(str::to_owned).to_vec(), code: 1 });
+    assert_eq!(
+        seen,
+        Seen {
+            good,
+            bad: bad.map(str::to_owned).to_vec(),
+            code: 1
+        }
+    );
 }
 
 #[tokio::test]
@@ -273,10 +340,24 @@ async fn without_a_map_the_map_is_what_is_bad() {
     let map = MapFile::of(&[]);
     let seen = probe(&map, "", RootCertStore::empty()).await;
     let bad = vec!["derpmap-probe: the map has no regions".to_owned()];
-    assert_eq!(seen, Seen { good: vec![], bad, code: 1 });
+    assert_eq!(
+        seen,
+        Seen {
+            good: vec![],
+            bad,
+            code: 1
+        }
+    );
     let at = |name: &str| node(name, "derp.test", ([127, 0, 0, 1], 1).into());
     let map = MapFile::of(&[&[at("a"), at("a")]]);
     let seen = probe(&map, "", RootCertStore::empty()).await;
     let twice = "derpmap-probe: two nodes have the name \"a\": one in region 1, one in region 1";
-    assert_eq!(seen, Seen { good: vec![], bad: vec![twice.to_owned()], code: 1 });
+    assert_eq!(
+        seen,
+        Seen {
+            good: vec![],
+            bad: vec![twice.to_owned()],
+            code: 1
+        }
+    );
 }

@@ -20,12 +20,14 @@ mod target;
 #[cfg(feature = "_tls")]
 mod tls;
 
+#[cfg(feature = "tailscaled")]
 pub(crate) use answer::{Answer, excerpt};
 #[cfg(feature = "_tls")]
 pub(crate) use client::{HttpClient, Question};
 #[cfg(feature = "_tls")]
 pub use client::{HttpConfigError, HttpOptions};
-pub(crate) use exchange::{Fault, Line, Request, exchange};
+#[cfg(feature = "tailscaled")]
+pub(crate) use exchange::{Fault, Request, exchange};
 #[cfg(feature = "_tls")]
 pub use secret::{Credentials, SecretError};
 #[cfg(feature = "_tls")]

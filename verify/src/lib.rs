@@ -36,27 +36,57 @@
 //!
 //! No relay: a backend compiles without one, and knows nothing of sessions or sockets.
 
+#[cfg(feature = "admission")]
+mod admission;
 #[cfg(feature = "allowlist")]
 mod allowlist;
+#[cfg(feature = "cached")]
+mod breaker;
+#[cfg(feature = "cached")]
+mod cache;
+#[cfg(feature = "cached")]
+mod cached;
 mod candidate;
 mod compose;
+#[cfg(feature = "cached")]
+mod counters;
 #[cfg(feature = "allowlist")]
 mod denylist;
+#[cfg(feature = "headscale")]
+mod headscale;
 #[cfg(feature = "_http")]
 mod http;
+#[cfg(feature = "tailscaled")]
+mod tailscaled;
 mod verdict;
+#[cfg(feature = "watch")]
+mod watch;
 
 pub use async_trait::async_trait;
 
+#[cfg(feature = "admission")]
+pub use admission::{Admission, AnswerError, Reading, parse_answer};
 #[cfg(feature = "allowlist")]
 pub use allowlist::{Allowlist, AllowlistChange, AllowlistError, BadEntry, Place};
+#[cfg(feature = "cached")]
+pub use cached::{CacheOptions, Cached};
 pub use candidate::{Candidate, ConnMeta, ListenerId, TlsVersion};
 pub use compose::{AllOf, AnyOf, Denied};
+#[cfg(feature = "cached")]
+pub use counters::{VerifyCounters, VerifyResult};
 #[cfg(feature = "allowlist")]
 pub use denylist::Denylist;
+#[cfg(feature = "headscale")]
+pub use headscale::{
+    Headscale, HeadscaleOptions, HeadscaleVerify, NodeListError, NodeRules, parse_nodes,
+};
 #[cfg(feature = "_tls")]
 pub use http::{Credentials, HttpConfigError, HttpOptions, SecretError, TargetError};
+#[cfg(feature = "tailscaled")]
+pub use tailscaled::Tailscaled;
 pub use verdict::{FailMode, RateLimit, Verdict, VerifyError};
+#[cfg(feature = "watch")]
+pub use watch::watch_file;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -18,9 +18,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{peers, shell};
-use chart::rounded;
 use contestant::Contestant;
-use outcome::{Line, Reports};
+use outcome::{Line, Reports, rounded};
 use scenario::{SCENARIOS, Scenario};
 
 #[derive(Args)]
@@ -73,10 +72,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let lines = reports.lines(&relays);
     if !options.quick {
         print_table(&lines, &relays);
-        println!(
-            "\n{rounds} rounds; ticks that the host took from us: {}",
-            stolen_ticks()? - steal
-        );
+        let load = fs::read_to_string("/proc/loadavg")?;
+        let (load, stolen) = (load.trim_end(), stolen_ticks()? - steal);
+        println!("\n{rounds} rounds; load average {load}; {stolen} ticks stolen by the host");
         write(&reports, &lines, &relays)?;
     }
     ensure!(failures == 0, "{failures} runs failed");
@@ -124,12 +122,9 @@ fn run_once(
         }
         match contestant.measure(scenario, quick) {
             Ok(report) => {
-                println!(
-                    "round {}  {:<18} {:<12} {report}",
-                    round + 1,
-                    scenario.name,
-                    contestant.name
-                );
+                let figures = outcome::figures_of(scenario.name, &report);
+                let (round, relay, scenario_name) = (round + 1, &contestant.name, scenario.name);
+                println!("round {round}  {scenario_name:<18} {relay:<12} {figures}");
                 reports.add(scenario.name, &contestant.name, report);
             }
             Err(error) => {

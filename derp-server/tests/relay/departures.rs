@@ -25,7 +25,11 @@ async fn a_departure_is_told_each_time_and_once_to_those_it_concerns(relay: &Rel
         let gone = (a.key, PeerGoneReason::DISCONNECTED);
         drop(a);
         assert_eq!(b.gone().await, gone, "round {round}");
-        assert_eq!((b.received().await, c.received().await), (vec![], vec![]), "round {round}");
+        assert_eq!(
+            (b.received().await, c.received().await),
+            (vec![], vec![]),
+            "round {round}"
+        );
     }
     relay.counts("derp_peer_gone_disconnected_frames", 3).await;
 }
@@ -64,7 +68,10 @@ async fn one_that_has_left_and_come_back_gets_packets_again(relay: &Relay) {
         let mut b = relay.client(2).await;
         // The relay remembers where the last packet went, and must not be wrong.
         a.send(b.key, &[n]).await;
-        let expected = Received::Packet { src: a.key, packet: vec![n].into() };
+        let expected = Received::Packet {
+            src: a.key,
+            packet: vec![n].into(),
+        };
         assert_eq!(b.recv().await, expected);
         drop(b);
         relay.has_connections(1).await;

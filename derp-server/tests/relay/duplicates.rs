@@ -34,7 +34,10 @@ async fn the_last_writer_gets_the_packets(relay: &Relay) {
     let mut newer = relay.client(2).await;
     let gauges = relay.server.metrics().gauges();
     assert_eq!(duplicates(relay), (1, 2));
-    assert_eq!((gauges.connections.get(), gauges.clients_local.get()), (3, 2));
+    assert_eq!(
+        (gauges.connections.get(), gauges.clients_local.get()),
+        (3, 2)
+    );
     reaches(&a, &mut newer, 1).await;
     // A ping makes its sender active.
     assert_eq!(older.received().await, []);
@@ -65,8 +68,10 @@ async fn any_frame_is_writing(relay: &Relay) {
     relay.counts("derp_unknown_frames", 1).await;
     a.send(key(2), b"to whoever wrote last").await;
     let frame = older.recv().await;
-    let expected =
-        derp_proto::ServerFrame::RecvPacket { src: a.key, packet: b"to whoever wrote last" };
+    let expected = derp_proto::ServerFrame::RecvPacket {
+        src: a.key,
+        packet: b"to whoever wrote last",
+    };
     assert_eq!(frame.as_server(), Ok(expected));
     drop(newer);
 }

@@ -27,7 +27,10 @@ impl Forwarder for Recorder {
         if self.is_full {
             return Err(Refused);
         }
-        self.packets.lock().expect("no panic").push((src, dst, packet.to_vec()));
+        self.packets
+            .lock()
+            .expect("no panic")
+            .push((src, dst, packet.to_vec()));
         Ok(())
     }
 }
@@ -35,7 +38,10 @@ impl Forwarder for Recorder {
 impl Recorder {
     async fn has(&self, expected: &[(NodePublic, NodePublic, Vec<u8>)]) {
         let packets = || self.packets.lock().expect("no panic").clone();
-        eventually("the packets are forwarded", || packets().len() >= expected.len()).await;
+        eventually("the packets are forwarded", || {
+            packets().len() >= expected.len()
+        })
+        .await;
         assert_eq!(packets(), expected);
     }
 }
@@ -56,7 +62,11 @@ async fn packets_for_another_relays_client_are_forwarded(relay: &Relay) {
         recorder.has(&expected).await;
     }
     relay.has_received(4).await;
-    let counts = PacketCounts { received: 4, forwarded: 4, ..PacketCounts::default() };
+    let counts = PacketCounts {
+        received: 4,
+        forwarded: 4,
+        ..PacketCounts::default()
+    };
     assert_eq!(relay.server.metrics().packets(), counts);
     relay.server.remove_forwarder(key(9), &forwarder(&recorder));
     a.send(key(9), b"nowhere").await;
@@ -65,7 +75,10 @@ async fn packets_for_another_relays_client_are_forwarded(relay: &Relay) {
 }
 
 async fn a_forwarder_without_room_makes_for_drops(relay: &Relay) {
-    let full = Arc::new(Recorder { is_full: true, ..Recorder::default() });
+    let full = Arc::new(Recorder {
+        is_full: true,
+        ..Recorder::default()
+    });
     relay.server.add_forwarder(key(9), forwarder(&full));
     let mut a = relay.client(1).await;
     a.send(key(9), b"one too many").await;
@@ -86,7 +99,9 @@ async fn a_client_that_is_here_comes_before_one_that_is_elsewhere(relay: &Relay)
     drop(b);
     eventually("it is only elsewhere", || counts() == (1, 1)).await;
     a.send(key(2), b"elsewhere").await;
-    recorder.has(&[(a.key, key(2), b"elsewhere".to_vec())]).await;
+    recorder
+        .has(&[(a.key, key(2), b"elsewhere".to_vec())])
+        .await;
     // It comes here again, and stays when the other relay has it no longer.
     let mut b = relay.client(2).await;
     assert_eq!(counts(), (2, 0));
@@ -107,7 +122,10 @@ async fn a_departure_from_the_region_is_told(relay: &Relay) {
     let gone = (key(9), PeerGoneReason::DISCONNECTED);
     for _ in 0..2 {
         relay.server.add_forwarder(key(9), forwarder(&recorder));
-        mesh.writer().forward_packet(key(9), b.key, b"hello").await.expect("a connection");
+        mesh.writer()
+            .forward_packet(key(9), b.key, b"hello")
+            .await
+            .expect("a connection");
         assert_eq!(b.packet().await, (key(9), b"hello".to_vec()));
         relay.server.remove_forwarder(key(9), &forwarder(&recorder));
         assert_eq!(b.gone().await, gone);
@@ -128,8 +146,15 @@ async fn a_departure_from_the_region_is_told(relay: &Relay) {
 async fn forwarders_come_and_go(relay: &Relay) {
     let gauges = relay.server.metrics().gauges();
     let counts = || {
-        let multi = (gauges.multiforwarder_created.get(), gauges.multiforwarder_deleted.get());
-        (gauges.clients_remote.get(), multi, gauges.forwarder_delete_other_value.get())
+        let multi = (
+            gauges.multiforwarder_created.get(),
+            gauges.multiforwarder_deleted.get(),
+        );
+        (
+            gauges.clients_remote.get(),
+            multi,
+            gauges.forwarder_delete_other_value.get(),
+        )
     };
     let [first, second, third] = [(); 3].map(|()| Arc::new(Recorder::default()));
     let add = |n, recorder| relay.server.add_forwarder(key(n), forwarder(recorder));
@@ -139,7 +164,11 @@ async fn forwarders_come_and_go(relay: &Relay) {
     assert_eq!(counts(), (2, (0, 0), 0));
     remove(8, &second);
     remove(50, &first);
-    assert_eq!(counts(), (2, (0, 0), 1), "of an unknown key nothing is removed");
+    assert_eq!(
+        counts(),
+        (2, (0, 0), 1),
+        "of an unknown key nothing is removed"
+    );
     remove(8, &first);
     assert_eq!(counts(), (1, (0, 0), 1));
 
@@ -176,7 +205,12 @@ impl Forwarder for Counter {
 async fn no_packet_is_lost_while_forwarders_change(relay: &Relay) {
     const PACKETS: u64 = 5000;
     let counters = [(); 3].map(|()| Arc::new(Counter::default()));
-    let total = || counters.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum::<u64>();
+    let total = || {
+        counters
+            .iter()
+            .map(|counter| counter.0.load(Ordering::Relaxed))
+            .sum::<u64>()
+    };
     for counter in &counters {
         relay.server.add_forwarder(key(9), forwarder(counter));
     }
@@ -187,13 +221,18 @@ async fn no_packet_is_lost_while_forwarders_change(relay: &Relay) {
             let _sends = { sender };
             let sending = async {
                 let mut a = relay.raw_client(1).await;
-                let frame = ClientFrame::SendPacket { dst: key(9), packet: b"through" };
+                let frame = ClientFrame::SendPacket {
+                    dst: key(9),
+                    packet: b"through",
+                };
                 for _ in 0..PACKETS / 100 {
                     a.send_frames(&[frame; 100]).await;
                 }
                 eventually("all are forwarded", || total() == PACKETS).await;
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.expect("a runtime").block_on(sending);
         });
         // Never all at once: the first stays.

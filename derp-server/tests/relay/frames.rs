@@ -1,7 +1,9 @@
 //! What a client may send beside packets, and what it had better not.
 
 use derp_client::Received;
-use derp_proto::{ClientFrame, FrameHeader, FrameType, MAX_SKIPPED_LEN, PeerGoneReason, ServerFrame};
+use derp_proto::{
+    ClientFrame, FrameHeader, FrameType, MAX_SKIPPED_LEN, PeerGoneReason, ServerFrame,
+};
 
 use crate::support::{Relay, key, mesh_login, over_every_kind};
 
@@ -16,7 +18,12 @@ over_every_kind! {
 
 /// A frame of type `ty` with a body of `len` bytes, of which the first is 1.
 fn frame(ty: u8, len: u32) -> Vec<u8> {
-    let mut frame = FrameHeader { ty: FrameType(ty), len }.to_bytes().to_vec();
+    let mut frame = FrameHeader {
+        ty: FrameType(ty),
+        len,
+    }
+    .to_bytes()
+    .to_vec();
     frame.resize(frame.len() + usize::try_from(len).expect("it fits"), 0);
     if let Some(first) = frame.get_mut(5) {
         *first = 1;
@@ -35,7 +42,8 @@ async fn a_ping_is_answered_with_its_first_eight_bytes(relay: &Relay) {
         let mut ping = frame(0x12, len);
         ping[5..13].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 0x2a]);
         a.send(&ping).await;
-        a.expect(ServerFrame::Pong([1, 2, 3, 4, 5, 6, 7, 0x2a])).await;
+        a.expect(ServerFrame::Pong([1, 2, 3, 4, 5, 6, 7, 0x2a]))
+            .await;
     }
     relay.counts("derp_got_ping", 4).await;
     relay.counts("derp_sent_pong", 4).await;
@@ -59,8 +67,14 @@ async fn pings_are_answered_while_another_task_receives(relay: &Relay) {
     relay.has_received(20).await;
     writer.ping().await.expect("a pong, behind all packets");
     writer.close();
-    let packet = |n| Received::Packet { src: a_key, packet: vec![n; 100].into() };
-    assert_eq!(receiving.await.expect("no panic"), (0..20).map(packet).collect::<Vec<_>>());
+    let packet = |n| Received::Packet {
+        src: a_key,
+        packet: vec![n; 100].into(),
+    };
+    assert_eq!(
+        receiving.await.expect("no panic"),
+        (0..20).map(packet).collect::<Vec<_>>()
+    );
 }
 
 async fn what_breaks_the_protocol_closes_that_connection_alone(relay: &Relay) {
@@ -72,8 +86,14 @@ async fn what_breaks_the_protocol_closes_that_connection_alone(relay: &Relay) {
         ("a ping of nothing", frame(0x12, 0)),
         ("a home note of nothing", frame(0x07, 0)),
         ("a home note of two", frame(0x07, 2)),
-        ("four gigabytes of an unknown type", [0x77, 0xff, 0xff, 0xff, 0xff].to_vec()),
-        ("more than is skipped", [0x77, 0x00, 0x10, 0x00, 0x01].to_vec()),
+        (
+            "four gigabytes of an unknown type",
+            [0x77, 0xff, 0xff, 0xff, 0xff].to_vec(),
+        ),
+        (
+            "more than is skipped",
+            [0x77, 0x00, 0x10, 0x00, 0x01].to_vec(),
+        ),
         ("watching without the right to", frame(0x10, 0)),
         ("closing without the right to", frame(0x11, 32)),
         ("closing half a key", frame(0x11, 31)),
@@ -86,17 +106,34 @@ async fn what_breaks_the_protocol_closes_that_connection_alone(relay: &Relay) {
     for ((case, bytes), n) in cases.into_iter().zip(1..) {
         let mut bad = relay.raw_client(1).await;
         let mut wire = Vec::new();
-        ClientFrame::SendPacket { dst: b.key, packet: b"before" }.encode(&mut wire);
+        ClientFrame::SendPacket {
+            dst: b.key,
+            packet: b"before",
+        }
+        .encode(&mut wire);
         wire.extend(bytes);
         bad.send(&wire).await;
         assert_eq!(bad.closed().await, [], "{case}");
         // That a client has gone may be told before its last packet.
-        let packet = Received::Packet { src: key(1), packet: b"before".as_slice().into() };
-        let gone = Received::PeerGone { key: key(1), reason: PeerGoneReason::DISCONNECTED };
+        let packet = Received::Packet {
+            src: key(1),
+            packet: b"before".as_slice().into(),
+        };
+        let gone = Received::PeerGone {
+            key: key(1),
+            reason: PeerGoneReason::DISCONNECTED,
+        };
         let told = [b.recv().await, b.recv().await];
-        assert!(told == [packet.clone(), gone.clone()] || told == [gone, packet], "{case}");
+        assert!(
+            told == [packet.clone(), gone.clone()] || told == [gone, packet],
+            "{case}"
+        );
         good.send(b.key, b"still here").await;
-        assert_eq!(b.packet().await, (good.key, b"still here".to_vec()), "{case}");
+        assert_eq!(
+            b.packet().await,
+            (good.key, b"still here".to_vec()),
+            "{case}"
+        );
         relay.counts("derper_protocol_errors", n).await;
     }
 }
@@ -129,7 +166,11 @@ async fn frames_of_unknown_types_are_skipped(relay: &Relay) {
     }
     relay.counts("derp_unknown_frames", 3).await;
     // Of these, the relay knows that they mean nothing.
-    for ty in [FrameType::PONG, FrameType::CLIENT_INFO, FrameType::KEEP_ALIVE] {
+    for ty in [
+        FrameType::PONG,
+        FrameType::CLIENT_INFO,
+        FrameType::KEEP_ALIVE,
+    ] {
         a.send(&frame(ty.0, 100)).await;
     }
     assert_eq!(a.received().await, []);
@@ -137,7 +178,11 @@ async fn frames_of_unknown_types_are_skipped(relay: &Relay) {
 }
 
 async fn home_notes_are_counted_once(relay: &Relay) {
-    let [mut a, mut b, _c] = [relay.client(1).await, relay.client(2).await, relay.client(3).await];
+    let [mut a, mut b, _c] = [
+        relay.client(1).await,
+        relay.client(2).await,
+        relay.client(3).await,
+    ];
     let gauges = relay.server.metrics().gauges();
     let counts = || (gauges.connections.get(), gauges.home_connections.get());
     assert_eq!(counts(), (3, 0));
@@ -153,5 +198,8 @@ async fn home_notes_are_counted_once(relay: &Relay) {
     relay.has_connections(2).await;
     assert_eq!(counts(), (2, 0));
     // Nobody has moved: they have all just come.
-    assert_eq!((gauges.home_moves_in.get(), gauges.home_moves_out.get()), (0, 0));
+    assert_eq!(
+        (gauges.home_moves_in.get(), gauges.home_moves_out.get()),
+        (0, 0)
+    );
 }

@@ -65,7 +65,11 @@ async fn a_login_that_trickles_ends_as_well(relay: &Relay) {
 
 fn header(len: usize) -> [u8; 5] {
     let len = u32::try_from(len).expect("it fits");
-    FrameHeader { ty: FrameType::CLIENT_INFO, len }.to_bytes()
+    FrameHeader {
+        ty: FrameType::CLIENT_INFO,
+        len,
+    }
+    .to_bytes()
 }
 
 async fn a_login_of_an_impossible_length_is_refused_by_its_header(relay: &Relay) {
@@ -86,8 +90,17 @@ async fn a_login_of_an_impossible_length_is_refused_by_its_header(relay: &Relay)
 async fn logins_of_every_length_that_is_possible_are_read(relay: &Relay) {
     let plain = ClientInfo::plain().to_json();
     let overhead = KEY_LEN + 24 + 16;
-    for len in [2 + overhead, plain.len() + overhead, 4096, MAX_CLIENT_INFO_LEN] {
-        let mut json = if len < 100 { b"{}".to_vec() } else { plain.clone() };
+    for len in [
+        2 + overhead,
+        plain.len() + overhead,
+        4096,
+        MAX_CLIENT_INFO_LEN,
+    ] {
+        let mut json = if len < 100 {
+            b"{}".to_vec()
+        } else {
+            plain.clone()
+        };
         json.resize(len - overhead, b' ');
         assert!(is_admitted(relay, &json).await, "{len}");
     }
@@ -104,7 +117,8 @@ async fn logins_of_every_length_that_is_possible_are_read(relay: &Relay) {
 async fn is_admitted(relay: &Relay, json: &[u8]) -> bool {
     let mut raw = relay.raw().await;
     let server = raw.greeting().await;
-    raw.send(&BoxedInfo::new(&server.key(), &private(1)).frame(json)).await;
+    raw.send(&BoxedInfo::new(&server.key(), &private(1)).frame(json))
+        .await;
     admits(&mut raw).await
 }
 
@@ -145,8 +159,14 @@ async fn keys_that_anybody_holds_are_refused(relay: &Relay) {
         (key[0], key[31]) = (n, 0x7f);
         key
     };
-    let keys =
-        [little(0), little(1), around_p(0xec), around_p(0xed), around_p(0xee), [0xff; 32]];
+    let keys = [
+        little(0),
+        little(1),
+        around_p(0xec),
+        around_p(0xed),
+        around_p(0xee),
+        [0xff; 32],
+    ];
     for (key, n) in keys.into_iter().zip(1..) {
         let key = NodePublic::from_bytes(key);
         let mut raw = relay.raw().await;
@@ -205,13 +225,17 @@ async fn the_mesh_key_makes_a_mesh_peer_and_another_does_not(relay: &Relay) {
     let watch = async |json: String| {
         let mut raw = relay.raw().await;
         let server = raw.greeting().await;
-        raw.send(&BoxedInfo::new(&server.key(), &private(1)).frame(json.as_bytes())).await;
+        raw.send(&BoxedInfo::new(&server.key(), &private(1)).frame(json.as_bytes()))
+            .await;
         assert!(admits(&mut raw).await);
         raw.send(&[0x10, 0, 0, 0, 0]).await;
         raw.try_recv().await.map(|frame| frame.ty)
     };
     let with_key = |mesh_key: &str| format!(r#"{{"meshKey":"{mesh_key}"}}"#);
-    assert_eq!(watch(with_key(MESH_KEY)).await, Some(FrameType::PEER_PRESENT));
+    assert_eq!(
+        watch(with_key(MESH_KEY)).await,
+        Some(FrameType::PEER_PRESENT)
+    );
     // One digit is another.
     assert_eq!(watch(with_key(&MESH_KEY.replacen('0', "1", 1))).await, None);
     assert_eq!(watch(with_key(&"0".repeat(64))).await, None);
@@ -235,7 +259,8 @@ async fn a_client_that_leaves_before_its_login_leaves_nothing(relay: &Relay) {
     let mut next = relay.raw_login(&login(1)).await;
     assert_eq!(next.received().await, []);
     let mut mesh = relay.raw_login(&mesh_login(7)).await;
-    mesh.send_frames(&[derp_proto::ClientFrame::Ping([1; 8])]).await;
+    mesh.send_frames(&[derp_proto::ClientFrame::Ping([1; 8])])
+        .await;
     mesh.expect(ServerFrame::Pong([1; 8])).await;
     relay.has_connections(2).await;
 }

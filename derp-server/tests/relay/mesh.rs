@@ -28,7 +28,10 @@ const MESH_PEER: PeerPresentFlags = PeerPresentFlags::MESH_PEER;
 
 /// A mesh peer that watches, and to which `n` clients are announced; who they are.
 async fn watcher(relay: &Relay, n: u8, known: usize) -> (TestClient, Vec<Present>) {
-    let login = Login { watch_conns: true, ..mesh_login(n) };
+    let login = Login {
+        watch_conns: true,
+        ..mesh_login(n)
+    };
     let mut watcher = relay.admit(&login).await;
     let mut presents = Vec::new();
     for _ in 0..known {
@@ -60,7 +63,10 @@ async fn a_watcher_is_told_of_everybody_and_of_itself(relay: &Relay) {
     assert_eq!(present(&mut first).await, (key(8), MESH_PEER.0));
     // Asking again changes nothing.
     first.writer().watch_conns().await.expect("a connection");
-    assert_eq!((first.received().await, second.received().await), (vec![], vec![]));
+    assert_eq!(
+        (first.received().await, second.received().await),
+        (vec![], vec![])
+    );
     assert_eq!(relay.server.metrics().gauges().watchers.get(), 2);
 }
 
@@ -78,10 +84,16 @@ async fn watchers_learn_of_all_that_come_and_go(relay: &Relay) {
             assert_eq!(watcher.gone().await, (key(n), PeerGoneReason::DISCONNECTED));
         }
     }
-    assert_eq!((first.received().await, second.received().await), (vec![], vec![]));
+    assert_eq!(
+        (first.received().await, second.received().await),
+        (vec![], vec![])
+    );
     // Those that have gone are not in what a third is told.
     let (third, told) = watcher(relay, 9, 3).await;
-    assert_eq!(told, sorted([(7, MESH_PEER), (8, MESH_PEER), (9, MESH_PEER)]));
+    assert_eq!(
+        told,
+        sorted([(7, MESH_PEER), (8, MESH_PEER), (9, MESH_PEER)])
+    );
     assert_eq!(present(&mut first).await, (key(9), MESH_PEER.0));
     drop(second);
     assert_eq!(first.gone().await, (key(8), PeerGoneReason::DISCONNECTED));
@@ -100,12 +112,23 @@ async fn presence_says_where_a_client_is_and_of_what_kind(relay: &Relay) {
     // Which node a client would rather have reached, a WebSocket does not say.
     let says_ideal = !relay.kind.is_websocket() && relay.kind != Kind::Upgraded;
     let prober = relay.raw_not_ideal(&Login::prober(private(2))).await;
-    expect_present(&mut watcher, key(2), prober.addr, if says_ideal { 0x0c } else { 0x04 }).await;
+    expect_present(
+        &mut watcher,
+        key(2),
+        prober.addr,
+        if says_ideal { 0x0c } else { 0x04 },
+    )
+    .await;
     let gauges = relay.server.metrics().gauges();
     assert_eq!(gauges.not_ideal_connections.get(), u64::from(says_ideal));
     let elsewhere = relay.raw_not_ideal(&login(3)).await;
-    expect_present(&mut watcher, key(3), elsewhere.addr, if says_ideal { 0x08 } else { 0x01 })
-        .await;
+    expect_present(
+        &mut watcher,
+        key(3),
+        elsewhere.addr,
+        if says_ideal { 0x08 } else { 0x01 },
+    )
+    .await;
 }
 
 /// Receives a PeerPresent frame, and looks at its bytes.
@@ -118,7 +141,10 @@ async fn expect_present(watcher: &mut Raw, key: NodePublic, addr: Option<SocketA
     };
     let port = addr.map_or(0, |addr| addr.port()).to_be_bytes();
     let expected = [&key.as_bytes()[..], &ip, &port, &[flags]].concat();
-    assert_eq!((ty, body.as_ref()), (FrameType::PEER_PRESENT, &expected[..]));
+    assert_eq!(
+        (ty, body.as_ref()),
+        (FrameType::PEER_PRESENT, &expected[..])
+    );
     assert_eq!(expected.len(), 51);
 }
 
@@ -138,7 +164,12 @@ async fn of_several_connections_a_watcher_sees_all_come_and_the_last_go(relay: &
 
 async fn a_relay_that_watches_itself_is_told_nothing(relay: &Relay) {
     let _a = relay.client(1).await;
-    let mut myself = relay.admit(&Login { watch_conns: true, ..mesh_login(SERVER) }).await;
+    let mut myself = relay
+        .admit(&Login {
+            watch_conns: true,
+            ..mesh_login(SERVER)
+        })
+        .await;
     let _b = relay.client(2).await;
     assert_eq!(myself.received().await, []);
     assert_eq!(relay.server.metrics().gauges().watchers.get(), 0);
@@ -149,13 +180,22 @@ async fn a_mesh_peer_forwards_packets_of_every_size(relay: &Relay) {
     let mut a = relay.client(1).await;
     // Of a client of the other relay, of which this one knows nothing.
     let src = key(40);
-    for (size, n) in [0, 5, 62, 1280, 16_384, 65_535, 65_536].into_iter().zip(1..) {
+    for (size, n) in [0, 5, 62, 1280, 16_384, 65_535, 65_536]
+        .into_iter()
+        .zip(1..)
+    {
         let packet = vec![n; size];
-        mesh.writer().forward_packet(src, a.key, &packet).await.expect("a connection");
+        mesh.writer()
+            .forward_packet(src, a.key, &packet)
+            .await
+            .expect("a connection");
         assert!(a.packet().await == (src, packet), "{size} bytes");
     }
     // What is forwarded and not local goes nowhere.
-    mesh.writer().forward_packet(src, key(50), b"to nobody").await.expect("a connection");
+    mesh.writer()
+        .forward_packet(src, key(50), b"to nobody")
+        .await
+        .expect("a connection");
     assert_eq!(mesh.received().await, []);
     relay.drops("unknown_dest_on_fwd", 1).await;
     relay.counts("derp_packets_forwarded_in", 8).await;
@@ -168,10 +208,18 @@ async fn a_mesh_peer_forwards_packets_of_every_size(relay: &Relay) {
 async fn a_mesh_peer_learns_that_nobody_is_there_and_not_too_often(relay: &Relay) {
     let mut mesh = relay.raw_login(&mesh_login(7)).await;
     let (src, dst, disco) = (key(40), key(50), disco());
-    let frame = ClientFrame::ForwardPacket { src, dst, packet: &disco };
+    let frame = ClientFrame::ForwardPacket {
+        src,
+        dst,
+        packet: &disco,
+    };
     mesh.send_frames(&[frame; 5]).await;
     for _ in 0..3 {
-        mesh.expect(ServerFrame::PeerGone { key: dst, reason: PeerGoneReason::NOT_HERE }).await;
+        mesh.expect(ServerFrame::PeerGone {
+            key: dst,
+            reason: PeerGoneReason::NOT_HERE,
+        })
+        .await;
     }
     assert_eq!(mesh.received().await, []);
     relay.drops("unknown_dest_on_fwd", 5).await;
@@ -181,9 +229,21 @@ async fn a_mesh_peer_closes_all_connections_of_a_client(relay: &Relay) {
     let mut mesh = relay.admit(&mesh_login(7)).await;
     let [mut first, mut second] = [relay.client(1).await, relay.client(1).await];
     let mut other = relay.client(2).await;
-    mesh.writer().close_peer(key(1)).await.expect("a connection");
-    mesh.writer().close_peer(key(50)).await.expect("a connection");
-    assert_eq!((first.closed().await, second.closed().await), (vec![], vec![]));
+    mesh.writer()
+        .close_peer(key(1))
+        .await
+        .expect("a connection");
+    mesh.writer()
+        .close_peer(key(50))
+        .await
+        .expect("a connection");
+    assert_eq!(
+        (first.closed().await, second.closed().await),
+        (vec![], vec![])
+    );
     relay.has_connections(2).await;
-    assert_eq!((mesh.received().await, other.received().await), (vec![], vec![]));
+    assert_eq!(
+        (mesh.received().await, other.received().await),
+        (vec![], vec![])
+    );
 }

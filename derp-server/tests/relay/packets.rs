@@ -17,8 +17,11 @@ over_every_kind! {
 }
 
 async fn a_packet_reaches_its_destination_and_nobody_else(relay: &Relay) {
-    let [mut a, mut b, mut c] =
-        [relay.client(1).await, relay.client(2).await, relay.client(3).await];
+    let [mut a, mut b, mut c] = [
+        relay.client(1).await,
+        relay.client(2).await,
+        relay.client(3).await,
+    ];
     a.send(b.key, b"to b").await;
     assert_eq!(b.packet().await, (a.key, b"to b".to_vec()));
     b.send(c.key, b"to c").await;
@@ -27,7 +30,11 @@ async fn a_packet_reaches_its_destination_and_nobody_else(relay: &Relay) {
     for client in [&mut a, &mut b, &mut c] {
         assert_eq!(client.received().await, []);
     }
-    let counts = PacketCounts { received: 2, sent: 2, ..PacketCounts::default() };
+    let counts = PacketCounts {
+        received: 2,
+        sent: 2,
+        ..PacketCounts::default()
+    };
     assert_eq!(relay.server.metrics().packets(), counts);
     relay.counts("derp_bytes_received", 8).await;
     relay.counts("derp_bytes_sent", 8).await;
@@ -35,9 +42,14 @@ async fn a_packet_reaches_its_destination_and_nobody_else(relay: &Relay) {
 
 async fn packets_of_every_size_arrive_in_order(relay: &Relay) {
     let [mut a, mut b] = [relay.client(1).await, relay.client(2).await];
-    let sizes = [0, 1, 31, 32, 61, 62, 1280, 16_340, 16_384, 40_000, 65_535, 65_536];
-    let packets: Vec<Vec<u8>> =
-        sizes.iter().zip(1..).map(|(&size, n): (_, u8)| vec![n; size]).collect();
+    let sizes = [
+        0, 1, 31, 32, 61, 62, 1280, 16_340, 16_384, 40_000, 65_535, 65_536,
+    ];
+    let packets: Vec<Vec<u8>> = sizes
+        .iter()
+        .zip(1..)
+        .map(|(&size, n): (_, u8)| vec![n; size])
+        .collect();
     // Not one after the other: both directions are busy at once.
     let (to_b, to_a) = (a.writer().clone(), b.writer().clone());
     let (a_key, b_key) = (a.key, b.key);
@@ -49,8 +61,16 @@ async fn packets_of_every_size_arrive_in_order(relay: &Relay) {
     };
     let receiving = async {
         for packet in &packets {
-            assert!(b.packet().await == (a_key, packet.clone()), "{} bytes", packet.len());
-            assert!(a.packet().await == (b_key, packet.clone()), "{} bytes", packet.len());
+            assert!(
+                b.packet().await == (a_key, packet.clone()),
+                "{} bytes",
+                packet.len()
+            );
+            assert!(
+                a.packet().await == (b_key, packet.clone()),
+                "{} bytes",
+                packet.len()
+            );
         }
     };
     tokio::join!(sending, receiving);
@@ -68,14 +88,22 @@ async fn a_packet_may_follow_the_login_at_once(relay: &Relay) {
     let server = a.greeting().await;
     let mut bytes = Vec::new();
     let login = login(1);
-    let wait = server.hello(&login.key, &login.info, [1; 24], &mut bytes).expect("a key");
-    ClientFrame::SendPacket { dst: b.key, packet: b"at once" }.encode(&mut bytes);
+    let wait = server
+        .hello(&login.key, &login.info, [1; 24], &mut bytes)
+        .expect("a key");
+    ClientFrame::SendPacket {
+        dst: b.key,
+        packet: b"at once",
+    }
+    .encode(&mut bytes);
     ClientFrame::Ping([7; 8]).encode(&mut bytes);
     a.send(&bytes).await;
     assert_eq!(b.packet().await, (key(1), b"at once".to_vec()));
     // Whatever else there is to tell, that the client is admitted comes first.
     let frame = a.recv().await;
-    let Ok(ServerFrame::ServerInfo(sealed)) = frame.as_server() else { panic!("{frame:?}") };
+    let Ok(ServerFrame::ServerInfo(sealed)) = frame.as_server() else {
+        panic!("{frame:?}")
+    };
     wait.open(sealed).expect("the relay's key");
     a.expect(ServerFrame::Pong([7; 8])).await;
 }
@@ -87,7 +115,11 @@ async fn frames_may_come_in_any_pieces(relay: &Relay) {
     let mut sent = Vec::new();
     for (n, size) in [0, 5, 70, 3000, 0, 20_000, 1].into_iter().enumerate() {
         let packet = vec![u8::try_from(n).expect("few"); size];
-        ClientFrame::SendPacket { dst: b.key, packet: &packet }.encode(&mut bytes);
+        ClientFrame::SendPacket {
+            dst: b.key,
+            packet: &packet,
+        }
+        .encode(&mut bytes);
         sent.push((key(1), packet));
     }
     for byte in bytes.drain(..200) {
@@ -111,7 +143,10 @@ async fn a_reader_that_stops_holds_nobody_up(relay: &Relay) {
     let mut c = relay.client(3).await;
     let mut n = 0_u32;
     while relay.dropped("queue_head") == 0 {
-        assert!(n < 5000, "the relay holds {n} packets for a client that takes none");
+        assert!(
+            n < 5000,
+            "the relay holds {n} packets for a client that takes none"
+        );
         let packet = n.to_be_bytes();
         a.send(c.key, &[&packet[..], &[0; 50_000]].concat()).await;
         a.send(b.key, &packet).await;
@@ -136,14 +171,24 @@ async fn only_disco_learns_that_nobody_is_there_and_not_too_often(relay: &Relay)
     let mut a = relay.raw_client(1).await;
     let nobody = key(9);
     let disco = disco();
-    let plain = ClientFrame::SendPacket { dst: nobody, packet: b"plain" };
+    let plain = ClientFrame::SendPacket {
+        dst: nobody,
+        packet: b"plain",
+    };
     a.send_frames(&[plain]).await;
     assert_eq!(a.received().await, []);
     // They come at once, so that no time passes between them.
-    let frame = ClientFrame::SendPacket { dst: nobody, packet: &disco };
+    let frame = ClientFrame::SendPacket {
+        dst: nobody,
+        packet: &disco,
+    };
     a.send_frames(&[frame; 6]).await;
     for _ in 0..3 {
-        a.expect(ServerFrame::PeerGone { key: nobody, reason: PeerGoneReason::NOT_HERE }).await;
+        a.expect(ServerFrame::PeerGone {
+            key: nobody,
+            reason: PeerGoneReason::NOT_HERE,
+        })
+        .await;
     }
     assert_eq!(a.received().await, []);
     relay.drops("unknown_dest", 7).await;
@@ -165,7 +210,10 @@ async fn links_of_all_kinds_reach_one_another(relay: &Relay) {
                 let packet = vec![u8::try_from(10 * from + to).expect("few"); size];
                 clients[from].send(keys[to], &packet).await;
                 let got = clients[to].recv().await;
-                let expected = Received::Packet { src: keys[from], packet: packet.into() };
+                let expected = Received::Packet {
+                    src: keys[from],
+                    packet: packet.into(),
+                };
                 assert!(got == expected, "{size} bytes from {from} to {to}");
             }
         }
@@ -175,9 +223,20 @@ async fn links_of_all_kinds_reach_one_another(relay: &Relay) {
     for snapshot in snapshots {
         // Each got three packets from each, itself included.
         let expected = 8 * (3 + 1280 + 65_536);
-        assert_eq!((snapshot.packets_sent, snapshot.bytes_sent), (24, expected), "{snapshot:?}");
+        assert_eq!(
+            (snapshot.packets_sent, snapshot.bytes_sent),
+            (24, expected),
+            "{snapshot:?}"
+        );
     }
-    let waiting = || relay.server.clients().iter().map(|client| client.bytes_waiting).sum::<usize>();
+    let waiting = || {
+        relay
+            .server
+            .clients()
+            .iter()
+            .map(|client| client.bytes_waiting)
+            .sum::<usize>()
+    };
     eventually("nothing waits", || waiting() == 0).await;
     clients.clear();
     eventually("all have left", || relay.server.clients().is_empty()).await;

@@ -14,14 +14,22 @@ pub struct TestClient {
 impl TestClient {
     /// A client that has logged in with `login`, and to which the relay says that it may stay.
     pub async fn admitted(client: Client, login: &Login) -> Self {
-        let mut client = Self { key: login.key.public(), client };
-        assert_eq!(client.recv().await, Received::ServerInfo(ServerInfo::plain()));
+        let mut client = Self {
+            key: login.key.public(),
+            client,
+        };
+        assert_eq!(
+            client.recv().await,
+            Received::ServerInfo(ServerInfo::plain())
+        );
         client
     }
 
     /// Sends a packet.
     pub async fn send(&self, dst: NodePublic, packet: &[u8]) {
-        within("a send", self.client.send(dst, packet)).await.expect("a connection");
+        within("a send", self.client.send(dst, packet))
+            .await
+            .expect("a connection");
     }
 
     /// The handle for everything else that a client may send.
@@ -31,7 +39,9 @@ impl TestClient {
 
     /// The next thing that the relay sends.
     pub async fn recv(&mut self) -> Received {
-        within("the relay's next frame", self.client.recv()).await.expect("a connection")
+        within("the relay's next frame", self.client.recv())
+            .await
+            .expect("a connection")
     }
 
     /// The next thing, which is a packet: who sent it, and what it is.

@@ -61,53 +61,54 @@ pub fn tell(kind: Kind, story: impl AsyncFnOnce(&Relay)) {
     });
 }
 
-/// Makes a test of each story for each kind.
-macro_rules! over_every_kind {
-    ($($story:ident,)*) => {$(
+/// Makes a test of a story for each of these kinds.
+macro_rules! over_kinds {
+    ($story:ident: $($name:ident = $kind:ident,)*) => {
         mod $story {
             use crate::support::{Kind, tell};
 
-            #[test]
-            fn plain() {
-                tell(Kind::Plain, super::$story);
-            }
-            #[test]
-            fn tls13() {
-                tell(Kind::Tls13, super::$story);
-            }
-            #[test]
-            fn tls13_by_rustls() {
-                tell(Kind::Tls13ByRustls, super::$story);
-            }
-            #[test]
-            fn tls12() {
-                tell(Kind::Tls12, super::$story);
-            }
-            #[test]
-            fn websocket() {
-                tell(Kind::WebSocket, super::$story);
-            }
-            #[test]
-            fn websocket_tls() {
-                tell(Kind::WebSocketTls, super::$story);
-            }
-            #[test]
-            fn stream() {
-                tell(Kind::Stream, super::$story);
-            }
-            #[test]
-            fn upgraded() {
-                tell(Kind::Upgraded, super::$story);
-            }
-            #[test]
-            fn no_workers() {
-                tell(Kind::NoWorkers, super::$story);
-            }
-            #[test]
-            fn unix() {
-                tell(Kind::Unix, super::$story);
-            }
+            $(
+                #[test]
+                fn $name() {
+                    tell(Kind::$kind, super::$story);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use over_kinds;
+
+/// Makes a test of each story for each kind.
+macro_rules! over_every_kind {
+    ($($story:ident,)*) => {$(
+        $crate::support::kind::over_kinds! { $story:
+            plain = Plain,
+            tls13 = Tls13,
+            tls13_by_rustls = Tls13ByRustls,
+            tls12 = Tls12,
+            websocket = WebSocket,
+            websocket_tls = WebSocketTls,
+            stream = Stream,
+            upgraded = Upgraded,
+            no_workers = NoWorkers,
+            unix = Unix,
         }
     )*};
 }
 pub(crate) use over_every_kind;
+
+/// The same for each kind that begins with a request and is what the request says then.
+macro_rules! over_every_kind_with_a_request {
+    ($($story:ident,)*) => {$(
+        $crate::support::kind::over_kinds! { $story:
+            plain = Plain,
+            tls13 = Tls13,
+            tls13_by_rustls = Tls13ByRustls,
+            tls12 = Tls12,
+            stream = Stream,
+            no_workers = NoWorkers,
+            unix = Unix,
+        }
+    )*};
+}
+pub(crate) use over_every_kind_with_a_request;

@@ -3,7 +3,13 @@
 //! A story is an `async fn` that is given a running relay. [`over_every_kind`] makes a test of it
 //! for each [`Kind`], so that the name of a failed test says which kind it was.
 
-#![allow(dead_code, unreachable_pub, unused_macros, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "each test file uses a part of it"
+)]
 
 pub mod client;
 pub mod kind;
@@ -16,8 +22,8 @@ pub mod tls;
 pub mod websocket;
 
 pub use client::TestClient;
-pub(crate) use kind::over_every_kind;
 pub use kind::{Kind, tell};
+pub(crate) use kind::{over_every_kind, over_every_kind_with_a_request};
 pub use raw::Raw;
 pub use relay::{MESH_KEY, Relay};
 pub use time::{eventually, within};

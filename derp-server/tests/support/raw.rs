@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use crypto_box::aead::Aead;
 use derp_client::Login;
 use derp_proto::{
-    ClientFrame, FrameDecoder, NodePrivate, NodePublic, OwnedFrame, ServerFrame, ServerIdentity,
-    ServerInfo, ServerSide,
+    AwaitServerInfo, ClientFrame, FrameDecoder, NodePrivate, NodePublic, OwnedFrame, ServerFrame,
+    ServerIdentity, ServerInfo, ServerSide,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -38,15 +38,23 @@ impl Raw {
     }
 
     /// Sends these bytes by one write, if they are not too many for a message.
+    ///
+    /// Where the relay has closed the connection, that is seen by receiving.
     pub async fn send(&mut self, bytes: &[u8]) {
-        if self.messages.is_some() {
-            let mut wire = Vec::new();
-            bytes.chunks(websocket::MESSAGE).for_each(|part| websocket::encode(part, &mut wire));
-            self.io.write_all(&wire).await.expect("the relay reads");
-        } else {
-            self.io.write_all(bytes).await.expect("the relay reads");
-        }
-        self.io.flush().await.expect("the relay reads");
+        let mut messages = Vec::new();
+        let wire = match self.messages {
+            None => bytes,
+            Some(_) => {
+                let parts = bytes.chunks(websocket::MESSAGE);
+                parts.for_each(|part| websocket::encode(part, &mut messages));
+                &messages
+            }
+        };
+        let sending = async {
+            self.io.write_all(wire).await?;
+            self.io.flush().await
+        };
+        let _sent = within("a write", sending).await;
     }
 
     /// Sends these frames by one write.
@@ -71,8 +79,15 @@ impl Raw {
     pub async fn log_in(&mut self, login: &Login) {
         let server = self.greeting().await;
         let mut hello = Vec::new();
-        let wait = server.hello(&login.key, &login.info, [3; 24], &mut hello).expect("a key");
+        let wait = server
+            .hello(&login.key, &login.info, [3; 24], &mut hello)
+            .expect("a key");
         self.send(&hello).await;
+        self.admitted(&wait).await;
+    }
+
+    /// Takes the answer to a login, which is that the client is admitted.
+    pub async fn admitted(&mut self, wait: &AwaitServerInfo) {
         let frame = self.recv().await;
         let Ok(ServerFrame::ServerInfo(sealed)) = frame.as_server() else {
             panic!("{frame:?} in front of the ServerInfo frame");
@@ -138,7 +153,9 @@ impl Raw {
             if let Some(messages) = &mut self.messages
                 && let Some(message) = websocket::decode(messages)
             {
-                let Message::Binary(payload) = message else { return false };
+                let Message::Binary(payload) = message else {
+                    return false;
+                };
                 self.buf.extend_from_slice(&payload);
                 return true;
             }
@@ -167,14 +184,20 @@ impl BoxedInfo {
     pub fn new(server: &NodePublic, client: &NodePrivate) -> Self {
         let theirs = crypto_box::PublicKey::from(*server.as_bytes());
         let ours = crypto_box::SecretKey::from(*client.expose_secret_bytes());
-        Self { claimed: client.public(), secret: crypto_box::SalsaBox::new(&theirs, &ours) }
+        Self {
+            claimed: client.public(),
+            secret: crypto_box::SalsaBox::new(&theirs, &ours),
+        }
     }
 
     /// A claim to a point of low order, which needs no key: whoever multiplies it gets zero.
     pub fn by_nobody(claimed: NodePublic) -> Self {
         let theirs = crypto_box::PublicKey::from(*claimed.as_bytes());
         let ours = crypto_box::SecretKey::from([8; 32]);
-        Self { claimed, secret: crypto_box::SalsaBox::new(&theirs, &ours) }
+        Self {
+            claimed,
+            secret: crypto_box::SalsaBox::new(&theirs, &ours),
+        }
     }
 
     /// The ClientInfo frame with `json` in its box.
@@ -183,7 +206,11 @@ impl BoxedInfo {
         let boxed = self.secret.encrypt(&nonce.into(), json).expect("a box");
         let sealed = [&nonce[..], &boxed].concat();
         let mut frame = Vec::new();
-        ClientFrame::ClientInfo { key: self.claimed, sealed: &sealed }.encode(&mut frame);
+        ClientFrame::ClientInfo {
+            key: self.claimed,
+            sealed: &sealed,
+        }
+        .encode(&mut frame);
         frame
     }
 }

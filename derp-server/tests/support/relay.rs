@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use derp_client::{Client, Connector, Login, LoginError, Roots, ServerUrl, Target, Transport};
+use derp_client::{
+    Client, Connector, Login, LoginError, Received, Roots, ServerUrl, Target, Transport,
+};
 use derp_proto::http::IDEAL_NODE_HEADER;
 use derp_server::{
     ListenOptions, MetricVisitor, PacketCounts, Sample, Server, ServerBuilder, Tunables, Value,
@@ -66,7 +68,9 @@ impl Relay {
         change: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> Self {
         let workers = if kind == Kind::NoWorkers { 0 } else { 2 };
-        let builder = Server::builder(private(number)).mesh_key(mesh_key()).workers(workers);
+        let builder = Server::builder(private(number))
+            .mesh_key(mesh_key())
+            .workers(workers);
         let server = change(builder).start().expect("threads");
         let dir = TempDir::new().expect("a directory");
         let unix = dir.path().join("derp.sock");
@@ -86,7 +90,9 @@ impl Relay {
         });
         relay.tcp = relay.listen(ListenOptions::plain("http")).await;
         let tls = tls::server(relay.server.public_key());
-        relay.tls = relay.listen(ListenOptions::tls("https", Arc::new(tls))).await;
+        relay.tls = relay
+            .listen(ListenOptions::tls("https", Arc::new(tls)))
+            .await;
         relay
     }
 
@@ -103,7 +109,10 @@ impl Relay {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.lock().expect("no panic").spawn(task(self.server.clone()));
+        self.tasks
+            .lock()
+            .expect("no panic")
+            .spawn(task(self.server.clone()));
     }
 
     /// Changes limits and times from now on.
@@ -154,26 +163,30 @@ impl Relay {
     }
 
     /// A connection on which the relay greets; `headers` go into the request, if there is one.
-    pub async fn upgraded(&self, kind: Kind, headers: &str) -> Stream {
+    ///
+    /// # Errors
+    /// Where the relay ended it before that.
+    pub async fn upgraded(&self, kind: Kind, headers: &str) -> io::Result<Stream> {
         if kind == Kind::Upgraded {
             let (ours, theirs) = duplex(PIPE);
             self.spawn(|server| async move {
                 let _ended = server.serve_upgraded(theirs, ConnMeta::default()).await;
             });
-            return Stream::new(ours, None);
+            return Ok(Stream::new(ours, None));
         }
-        let mut stream = within("a connection", self.open(kind)).await.expect("a connection");
+        let mut stream = within("a connection", self.open(kind)).await?;
         let request = match kind.is_websocket() {
             true => request::websocket(headers),
             false => request::derp(headers),
         };
-        within("the upgrade", request::upgrade(&mut stream.io, &request)).await;
-        stream
+        within("the upgrade", request::upgrade(&mut stream.io, &request)).await?;
+        Ok(stream)
     }
 
     /// A client that sends what a test wants, and has sent nothing yet.
     pub async fn raw(&self) -> Raw {
-        Raw::new(self.upgraded(self.kind, "").await, self.kind.is_websocket())
+        let stream = self.upgraded(self.kind, "").await.expect("a connection");
+        Raw::new(stream, self.kind.is_websocket())
     }
 
     /// The same, logged in as client `n`.
@@ -191,7 +204,10 @@ impl Relay {
     /// The same, of a client that wanted to reach another node of the region.
     pub async fn raw_not_ideal(&self, login: &Login) -> Raw {
         let header = format!("{IDEAL_NODE_HEADER}: 1a\r\n");
-        let stream = self.upgraded(self.kind, &header).await;
+        let stream = self
+            .upgraded(self.kind, &header)
+            .await
+            .expect("a connection");
         let mut raw = Raw::new(stream, self.kind.is_websocket());
         raw.log_in(login).await;
         raw
@@ -222,21 +238,41 @@ impl Relay {
     }
 
     async fn connect_over(&self, kind: Kind, login: &Login) -> Result<Client, LoginError> {
-        let transport = if kind.is_websocket() { Transport::WebSocket } else { Transport::Upgrade };
+        let transport = if kind.is_websocket() {
+            Transport::WebSocket
+        } else {
+            Transport::Upgrade
+        };
         let (connector, target) = match kind {
             Kind::Plain | Kind::NoWorkers | Kind::WebSocket => {
                 (Connector::new(), target("http", self.tcp))
             }
-            Kind::Tls13 | Kind::Tls13ByRustls | Kind::WebSocketTls => {
-                (Connector::new().with_roots(Roots::Custom(tls::roots())), self.target())
-            }
+            Kind::Tls13 | Kind::Tls13ByRustls | Kind::WebSocketTls => (
+                Connector::new().with_roots(Roots::Custom(tls::roots())),
+                self.target(),
+            ),
             Kind::Tls12 | Kind::Stream | Kind::Upgraded | Kind::Unix => {
-                let stream = self.upgraded(kind, "").await;
+                let stream = self.upgraded(kind, "").await?;
                 return Client::handshake_over(stream.io, login).await;
             }
         };
-        let connected = connector.with_transport(transport).connect(&target, login).await;
+        let connected = connector
+            .with_transport(transport)
+            .connect(&target, login)
+            .await;
         connected.map_err(|err| LoginError::Io(io::Error::other(err)))
+    }
+
+    /// Whether a client with this login may stay.
+    pub async fn admits(&self, login: &Login) -> bool {
+        let Ok(mut client) = self.connect(login).await else {
+            return false;
+        };
+        match within("an answer to the login", client.recv()).await {
+            Ok(Received::ServerInfo(_)) => true,
+            Ok(other) => panic!("{other:?} before the ServerInfo frame"),
+            Err(_) => false,
+        }
     }
 
     /// The relay as clients over TLS find it.
@@ -250,15 +286,19 @@ impl Relay {
         impl MetricVisitor for Sum<'_> {
             fn sample(&mut self, sample: &Sample<'_>) {
                 let Self(name, labels, sum) = self;
-                if sample.name == *name && labels.iter().all(|label| sample.labels.contains(label)) {
-                    let Value::Whole(n) = sample.value else { panic!("{name} is no count") };
+                if sample.name == *name && labels.iter().all(|label| sample.labels.contains(label))
+                {
+                    let Value::Whole(n) = sample.value else {
+                        panic!("{name} is no count")
+                    };
                     *sum = Some(sum.unwrap_or(0) + n);
                 }
             }
         }
         let mut sum = Sum(name, labels, None);
         self.server.metrics().visit(&mut sum);
-        sum.2.unwrap_or_else(|| panic!("there is no metric {name} with {labels:?}"))
+        sum.2
+            .unwrap_or_else(|| panic!("there is no metric {name} with {labels:?}"))
     }
 
     /// How many packets were dropped for this reason.
@@ -274,7 +314,10 @@ impl Relay {
 
     /// Waits until `n` packets were dropped for this reason.
     pub async fn drops(&self, reason: &str, n: u64) {
-        eventually(&format!("{n} drops by {reason}"), || self.dropped(reason) == n).await;
+        eventually(&format!("{n} drops by {reason}"), || {
+            self.dropped(reason) == n
+        })
+        .await;
     }
 
     /// Waits until the relay has received `n` packets, and each is accounted for.
@@ -288,7 +331,12 @@ impl Relay {
     /// forwarded or dropped.
     pub async fn settled(&self) {
         eventually("each packet is accounted for", || {
-            let PacketCounts { received, sent, forwarded, dropped } = self.server.metrics().packets();
+            let PacketCounts {
+                received,
+                sent,
+                forwarded,
+                dropped,
+            } = self.server.metrics().packets();
             received == sent + forwarded + dropped
         })
         .await;
@@ -297,7 +345,10 @@ impl Relay {
     /// Waits until so many connections are served.
     pub async fn has_connections(&self, n: u64) {
         let gauges = self.server.metrics().gauges();
-        eventually(&format!("{n} connections"), || gauges.connections.get() == n).await;
+        eventually(&format!("{n} connections"), || {
+            gauges.connections.get() == n
+        })
+        .await;
     }
 
     /// Ends the relay, and looks at what it leaves.

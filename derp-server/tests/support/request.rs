@@ -33,12 +33,25 @@ pub async fn read_head(io: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// Sends a request that asks for an upgrade, and takes the response, which is a 101.
-pub async fn upgrade(io: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
-    io.write_all(request.as_bytes()).await.expect("the relay reads");
-    io.flush().await.expect("the relay reads");
-    let head = read_head(io).await;
-    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
-    head
+///
+/// # Errors
+/// Where the relay closes the connection instead.
+pub async fn upgrade(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &str,
+) -> std::io::Result<()> {
+    io.write_all(request.as_bytes()).await?;
+    io.flush().await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(io.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head);
+    assert!(
+        head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{head}"
+    );
+    Ok(())
 }
 
 /// Reads until the connection ends, in order or not.

@@ -16,6 +16,9 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(io: impl Io + 'static, addr: Option<SocketAddr>) -> Self {
-        Self { io: Box::new(io), addr }
+        Self {
+            io: Box::new(io),
+            addr,
+        }
     }
 }

@@ -12,11 +12,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// The relays' certificate, self-signed for 127.0.0.1, and its key.
-static IDENTITY: LazyLock<(CertificateDer<'static>, PrivateKeyDer<'static>)> = LazyLock::new(|| {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a name");
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    (made.cert.der().clone(), key)
-});
+static IDENTITY: LazyLock<(CertificateDer<'static>, PrivateKeyDer<'static>)> =
+    LazyLock::new(|| {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a name");
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        (made.cert.der().clone(), key)
+    });
 
 /// The certificate that relays show first.
 pub fn certificate() -> &'static CertificateDer<'static> {
@@ -27,8 +28,14 @@ pub fn certificate() -> &'static CertificateDer<'static> {
 pub fn server(key: NodePublic) -> ServerTls {
     let chain = vec![certificate().clone()];
     let chain = CertifiedChain::from_der(chain, IDENTITY.1.clone_key()).expect("a certificate");
-    let served = ServedCertificate { names: SniPolicy::Any, chain };
-    #[expect(clippy::disallowed_methods, reason = "the certificate is valid around now")]
+    let served = ServedCertificate {
+        names: SniPolicy::Any,
+        chain,
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the certificate is valid around now"
+    )]
     let now = SystemTime::now();
     ServerTls::new(key, vec![served], now).expect("a meta certificate")
 }
@@ -52,5 +59,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         .with_root_certificates(roots())
         .with_no_client_auth();
     let name = "127.0.0.1".try_into().expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
 }

@@ -8,7 +8,10 @@ const KEY: &str = "6d529e9d4ef632d22d4a4214cb49da8f1ba1b72697061fb24e312984c35ec
 
 fn build(line: &str, vars: &[(&str, &str)]) -> Result<Config, String> {
     let args = Args::parse(line.split_whitespace().map(str::to_owned)).expect("known flags");
-    let vars = vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let vars = vars
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     Config::build(&args, &vars).map_err(|mistakes| mistakes.to_string())
 }
 
@@ -35,9 +38,14 @@ fn without_flags_all_but_bandwidth_is_probed() {
             bandwidth: None
         }
     );
-    let source = "https://login.tailscale.com/derpmap/default".parse().unwrap();
+    let source = "https://login.tailscale.com/derpmap/default"
+        .parse()
+        .unwrap();
     assert_eq!(config.source, source);
-    assert_eq!((config.map_interval, config.spread), (Duration::from_secs(15), true));
+    assert_eq!(
+        (config.map_interval, config.spread),
+        (Duration::from_secs(15), true)
+    );
     assert!(config.mesh_key.is_none());
     assert_eq!(config.warnings, Vec::<String>::new());
 }
@@ -61,7 +69,10 @@ fn intervals_choose_what_is_probed() {
         }
     );
     assert_eq!(config.source, Source::File("/m".into()));
-    assert_eq!((config.map_interval, config.spread), (Duration::from_secs(5), false));
+    assert_eq!(
+        (config.map_interval, config.spread),
+        (Duration::from_secs(5), false)
+    );
     let nothing_to_send = build("-once -bw-interval 10s -bw-probe-size-bytes 0", &[]).unwrap();
     assert_eq!(nothing_to_send.plan.bandwidth, None);
 }
@@ -85,9 +96,18 @@ fn what_this_version_does_not_have_is_refused_by_name() {
             "-once -qd-packets-per-second 5",
             "-qd-packets-per-second: this version has no queuing delay probe".to_owned(),
         ),
-        ("-once -secrets-url https://setec.test", format!("-secrets-url: {secrets}")),
-        ("-once -secrets-path-prefix p", format!("-secrets-path-prefix: {secrets}")),
-        ("-once -secrets-cache-dir /c", format!("-secrets-cache-dir: {secrets}")),
+        (
+            "-once -secrets-url https://setec.test",
+            format!("-secrets-url: {secrets}"),
+        ),
+        (
+            "-once -secrets-path-prefix p",
+            format!("-secrets-path-prefix: {secrets}"),
+        ),
+        (
+            "-once -secrets-cache-dir /c",
+            format!("-secrets-cache-dir: {secrets}"),
+        ),
         (
             "-once -derp-map local",
             "-derp-map: \"local\", the map of this machine's tailscaled, is not in this version; \
@@ -96,10 +116,18 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         ),
     ];
     for (line, mistake) in cases {
-        assert_eq!(build(line, &[]).unwrap_err(), format!("derpprobe: {mistake}\n"), "{line}");
+        assert_eq!(
+            build(line, &[]).unwrap_err(),
+            format!("derpprobe: {mistake}\n"),
+            "{line}"
+        );
     }
     // What asks for nothing is no mistake.
-    build("-once -qd-packets-per-second 0 -bw-tun-ipv4-addr= -secrets-url= -listen :1", &[]).unwrap();
+    build(
+        "-once -qd-packets-per-second 0 -bw-tun-ipv4-addr= -secrets-url= -listen :1",
+        &[],
+    )
+    .unwrap();
 }
 
 #[test]
@@ -137,10 +165,16 @@ fn the_mesh_key_comes_from_its_file_or_the_environment() {
     assert!(build("-once", &vars).unwrap().mesh_key.is_none());
     let config = build(&format!("-once -dev -mesh-psk-file {file}"), &vars).unwrap();
     assert!(has_key(&config));
-    assert_eq!(config.warnings, ["with -dev the file of -mesh-psk-file is not read"]);
+    assert_eq!(
+        config.warnings,
+        ["with -dev the file of -mesh-psk-file is not read"]
+    );
     let config = build("-once -dev", &[]).unwrap();
     assert!(config.mesh_key.is_none());
-    assert_eq!(config.warnings, ["-dev without a mesh key in TAILSCALE_DERPER_MESH_KEY"]);
+    assert_eq!(
+        config.warnings,
+        ["-dev without a mesh key in TAILSCALE_DERPER_MESH_KEY"]
+    );
 }
 
 #[test]
@@ -151,7 +185,10 @@ fn a_mesh_key_that_is_none_is_a_mistake() {
     assert!(mistake.starts_with(&start), "{mistake}");
     let mistake = build("-once -dev", &[(MESH_KEY_VARIABLE, "badf00d")]).unwrap_err();
     let start = "derpprobe: TAILSCALE_DERPER_MESH_KEY does not hold a mesh key: ";
-    assert!(mistake.starts_with(start) && !mistake.contains("badf00d"), "{mistake}");
+    assert!(
+        mistake.starts_with(start) && !mistake.contains("badf00d"),
+        "{mistake}"
+    );
 }
 
 #[test]

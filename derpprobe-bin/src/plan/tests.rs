@@ -5,11 +5,19 @@ use super::*;
 const SECONDS_15: Option<Duration> = Some(Duration::from_secs(15));
 
 fn all() -> PlanOptions {
-    PlanOptions { tls: SECONDS_15, stun: SECONDS_15, mesh: SECONDS_15, ..PlanOptions::default() }
+    PlanOptions {
+        tls: SECONDS_15,
+        stun: SECONDS_15,
+        mesh: SECONDS_15,
+        ..PlanOptions::default()
+    }
 }
 
 fn region(code: &str) -> PlanOptions {
-    PlanOptions { region: Some(code.to_owned()), ..all() }
+    PlanOptions {
+        region: Some(code.to_owned()),
+        ..all()
+    }
 }
 
 fn node(name: &str) -> DerpNode {
@@ -32,23 +40,39 @@ fn map(regions: &[(RegionId, &str, &[DerpNode])]) -> DerpMap {
         };
         (id, Some(region))
     };
-    DerpMap { regions: regions.iter().map(region).collect(), ..DerpMap::default() }
+    DerpMap {
+        regions: regions.iter().map(region).collect(),
+        ..DerpMap::default()
+    }
 }
 
 fn names(map: &DerpMap, options: &PlanOptions) -> Vec<String> {
-    plan(map, options).unwrap().into_iter().map(|probe| probe.name).collect()
+    plan(map, options)
+        .unwrap()
+        .into_iter()
+        .map(|probe| probe.name)
+        .collect()
 }
 
 /// The STUN probes of a map with this node alone.
 fn stun_jobs(node: DerpNode) -> Vec<(String, Job)> {
-    let options = PlanOptions { stun: SECONDS_15, ..PlanOptions::default() };
+    let options = PlanOptions {
+        stun: SECONDS_15,
+        ..PlanOptions::default()
+    };
     let probes = plan(&map(&[(1, "r", &[node])]), &options).unwrap();
-    probes.into_iter().map(|probe| (probe.name, probe.job)).collect()
+    probes
+        .into_iter()
+        .map(|probe| (probe.name, probe.job))
+        .collect()
 }
 
 #[test]
 fn probes_have_the_names_of_the_reference() {
-    let two = map(&[(0, "zero", &[node("n1"), node("n2")]), (1, "one", &[node("n3")])]);
+    let two = map(&[
+        (0, "zero", &[node("n1"), node("n2")]),
+        (1, "one", &[node("n3")]),
+    ]);
     let expected = [
         "derp/zero/n1/tls",
         "derp/zero/n1/udp6",
@@ -65,7 +89,10 @@ fn probes_have_the_names_of_the_reference() {
     assert_eq!(names(&two, &region("0")), expected);
     let one = ["tls", "udp6", "udp", "n3/mesh"].map(|kind| format!("derp/one/n3/{kind}"));
     assert_eq!(names(&two, &region("one")), one);
-    assert_eq!(names(&two, &all()), [&expected.map(str::to_owned)[..], &one[..]].concat());
+    assert_eq!(
+        names(&two, &all()),
+        [&expected.map(str::to_owned)[..], &one[..]].concat()
+    );
 }
 
 #[test]
@@ -88,7 +115,10 @@ fn each_kind_has_its_own_interval() {
     };
     let probes = plan(&map(&[(1, "r", &[node("n1")])]), &options).unwrap();
     let n1 = Arc::new(node("n1"));
-    let pair = Pair { from: Arc::clone(&n1), to: Arc::clone(&n1) };
+    let pair = Pair {
+        from: Arc::clone(&n1),
+        to: Arc::clone(&n1),
+    };
     let planned = |name: &str, seconds, job| Planned {
         name: name.to_owned(),
         interval: Duration::from_secs(seconds),
@@ -102,22 +132,44 @@ fn each_kind_has_its_own_interval() {
             planned("derp/r/n1/n1/bw", 10, Job::Bandwidth(pair, 7)),
         ]
     );
-    let timeouts: Vec<_> = probes.iter().map(|probe| probe.timeout().as_millis()).collect();
+    let timeouts: Vec<_> = probes
+        .iter()
+        .map(|probe| probe.timeout().as_millis())
+        .collect();
     assert_eq!(timeouts, [800, 1600, 8000]);
 }
 
 #[test]
 fn stun_is_asked_for_at_the_addresses_in_the_map_and_nowhere_else() {
     let udp = |name: &str, server: &str| {
-        (format!("derp/r/n1/{name}"), Job::Stun(server.parse().unwrap()))
+        (
+            format!("derp/r/n1/{name}"),
+            Job::Stun(server.parse().unwrap()),
+        )
     };
-    let both = [udp("udp6", "[2001:db8::1]:3478"), udp("udp", "192.0.2.1:3478")];
+    let both = [
+        udp("udp6", "[2001:db8::1]:3478"),
+        udp("udp", "192.0.2.1:3478"),
+    ];
     assert_eq!(stun_jobs(node("n1")), both);
-    let with_port = DerpNode { stun_port: 3479, ipv6: String::new(), ..node("n1") };
+    let with_port = DerpNode {
+        stun_port: 3479,
+        ipv6: String::new(),
+        ..node("n1")
+    };
     assert_eq!(stun_jobs(with_port), [udp("udp", "192.0.2.1:3479")]);
-    let none = DerpNode { ipv4: "none".to_owned(), ..node("n1") };
+    let none = DerpNode {
+        ipv4: "none".to_owned(),
+        ..node("n1")
+    };
     assert_eq!(stun_jobs(none), both[..1]);
-    assert_eq!(stun_jobs(DerpNode { stun_port: -1, ..node("n1") }), []);
+    assert_eq!(
+        stun_jobs(DerpNode {
+            stun_port: -1,
+            ..node("n1")
+        }),
+        []
+    );
 }
 
 #[test]
@@ -134,16 +186,32 @@ fn what_makes_no_sense_fails_by_itself() {
     };
     assert_eq!(
         stun_jobs(odd),
-        [address("udp6", "IPv6", "192.0.2.1"), address("udp", "IPv4", "192.0.2.300")]
+        [
+            address("udp6", "IPv6", "192.0.2.1"),
+            address("udp", "IPv4", "192.0.2.300")
+        ]
     );
-    let odd = DerpNode { stun_port: 70_000, ipv6: String::new(), ..node("n1") };
-    let err = FieldError::StunPort { node: "n1".to_owned(), port: 70_000 };
-    assert_eq!(stun_jobs(odd), [("derp/r/n1/udp".to_owned(), Job::Impossible(err))]);
+    let odd = DerpNode {
+        stun_port: 70_000,
+        ipv6: String::new(),
+        ..node("n1")
+    };
+    let err = FieldError::StunPort {
+        node: "n1".to_owned(),
+        port: 70_000,
+    };
+    assert_eq!(
+        stun_jobs(odd),
+        [("derp/r/n1/udp".to_owned(), Job::Impossible(err))]
+    );
 }
 
 #[test]
 fn nodes_for_stun_only_are_probed_like_others() {
-    let spare = DerpNode { stun_only: true, ..node("n1") };
+    let spare = DerpNode {
+        stun_only: true,
+        ..node("n1")
+    };
     let spare = names(&map(&[(1, "r", &[spare])]), &all());
     assert_eq!(spare, names(&map(&[(1, "r", &[node("n1")])]), &all()));
 }
@@ -161,7 +229,14 @@ fn a_region_that_is_taken_out_of_the_map_is_no_region() {
 fn names_must_be_unique_among_the_regions_that_are_probed() {
     let twice = map(&[(1, "a", &[node("n1")]), (2, "b", &[node("n1")])]);
     let name = "n1".to_owned();
-    assert_eq!(plan(&twice, &all()), Err(PlanError::DuplicateNode { name, first: 1, second: 2 }));
+    assert_eq!(
+        plan(&twice, &all()),
+        Err(PlanError::DuplicateNode {
+            name,
+            first: 1,
+            second: 2
+        })
+    );
     assert_eq!(names(&twice, &region("b")).len(), 4);
 }
 
@@ -183,11 +258,26 @@ fn a_region_that_is_not_there_is_told_with_those_that_are() {
 fn more_than_anybody_means_is_refused_before_it_is_made() {
     let many = |what, count, most| Err(PlanError::TooMany { what, count, most });
     let regions: Vec<_> = (1..=100_000).map(|id| (id, "r", &[][..])).collect();
-    assert_eq!(plan(&map(&regions), &all()), many("regions", 100_000, MOST_REGIONS));
+    assert_eq!(
+        plan(&map(&regions), &all()),
+        many("regions", 100_000, MOST_REGIONS)
+    );
     let nodes: Vec<_> = (1..=1_001).map(|n| node(&n.to_string())).collect();
-    assert_eq!(plan(&map(&[(1, "r", &nodes)]), &all()), many("nodes", 1_001, MOST_NODES));
+    assert_eq!(
+        plan(&map(&[(1, "r", &nodes)]), &all()),
+        many("nodes", 1_001, MOST_NODES)
+    );
     let crowded = map(&[(1, "r", &nodes[..99])]);
-    assert_eq!(plan(&crowded, &all()), many("probes", 99 * 99 + 99 * 3, MOST_PROBES));
-    assert_eq!(names(&map(&[(1, "r", &nodes[..98])]), &all()).len(), 98 * 98 + 98 * 3);
-    assert_eq!(plan(&map(&[(-1, "r", &[])]), &all()), Err(PlanError::NegativeRegion(-1)));
+    assert_eq!(
+        plan(&crowded, &all()),
+        many("probes", 99 * 99 + 99 * 3, MOST_PROBES)
+    );
+    assert_eq!(
+        names(&map(&[(1, "r", &nodes[..98])]), &all()).len(),
+        98 * 98 + 98 * 3
+    );
+    assert_eq!(
+        plan(&map(&[(-1, "r", &[])]), &all()),
+        Err(PlanError::NegativeRegion(-1))
+    );
 }

@@ -3,13 +3,13 @@
 //! Relays drop packets of whoever sends more than the receiver takes. At most thirty are under way
 //! at a time, which every relay holds.
 
-use derp_client::{ClientReader, ClientWriter, Received};
+use derp_client::{ClientReader, ClientWriter, Received, RecvError};
 use derp_proto::{MAX_PACKET_LEN, NodePublic};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::Prober;
-use super::connection::{ConnectionFault, Ends, Guise, connect, random};
+use super::connection::{ConnectionFault, End, Ends, FirstPackets, Guise, connect, random};
 use super::relay::{PacketFault, check_packet, send_one};
 use crate::deadline::Deadline;
 use crate::plan::Pair;
@@ -49,19 +49,36 @@ pub(super) async fn probe(
     let payload = Payload::new(random(), bytes);
     let total = payload.packets();
     // One packet first: relays may still be telling each other of the clients.
-    let first = deadline.keep("waiting for the first packet to arrive", send_one(&mut ends)).await;
+    let first = deadline
+        .keep(
+            "waiting for the first packet to arrive",
+            send_one(&mut ends),
+        )
+        .await;
     if let Err(fault) = first.map_err(PacketFault::from).and_then(|first| first) {
-        return Err(BandwidthFault::Transfer { keys, arrived: 0, total, fault });
+        return Err(BandwidthFault::Transfer {
+            keys,
+            arrived: 0,
+            total,
+            fault,
+        });
     }
     let mut transfer = Transfer::new(ends, payload);
-    let done = deadline.keep("waiting for packets to arrive", transfer.run()).await;
+    let done = deadline
+        .keep("waiting for packets to arrive", transfer.run())
+        .await;
     let arrived = transfer.arrived;
     match done.map_err(PacketFault::from).and_then(|done| done) {
         Ok(()) => {
             transfer.end().await;
             Ok(())
         }
-        Err(fault) => Err(BandwidthFault::Transfer { keys, arrived, total, fault }),
+        Err(fault) => Err(BandwidthFault::Transfer {
+            keys,
+            arrived,
+            total,
+            fault,
+        }),
     }
 }
 
@@ -75,7 +92,10 @@ struct Payload {
 impl Payload {
     /// So many bytes, made of 32 random ones.
     fn new(seed: [u8; 32], bytes: u64) -> Self {
-        Self { block: seed.iter().copied().cycle().take(MAX_PACKET_LEN).collect(), bytes }
+        Self {
+            block: seed.iter().copied().cycle().take(MAX_PACKET_LEN).collect(),
+            bytes,
+        }
     }
 
     fn packets(&self) -> u64 {
@@ -96,34 +116,42 @@ impl Payload {
     }
 }
 
+/// One end of a transfer, in halves that are used at the same time.
+struct Side {
+    node: String,
+    key: NodePublic,
+    reader: ClientReader,
+    writer: ClientWriter,
+}
+
+impl From<End> for Side {
+    fn from(end: End) -> Self {
+        let (reader, writer) = end.client.split();
+        Self {
+            node: end.node,
+            key: end.key,
+            reader,
+            writer,
+        }
+    }
+}
+
 /// A transfer under way.
 struct Transfer {
-    from_node: String,
-    from_key: NodePublic,
-    from_reader: ClientReader,
-    writer: ClientWriter,
-    to_node: String,
-    to_key: NodePublic,
-    to_reader: ClientReader,
-    to_writer: ClientWriter,
+    from: Side,
+    to: Side,
+    first: FirstPackets,
     payload: Payload,
     arrived: u64,
 }
 
 impl Transfer {
     fn new(ends: Ends, payload: Payload) -> Self {
-        let Ends { from, to } = ends;
-        let (from_reader, writer) = from.client.split();
-        let (to_reader, to_writer) = to.client.split();
+        let Ends { from, to, first } = ends;
         Self {
-            from_node: from.node,
-            from_key: from.key,
-            from_reader,
-            writer,
-            to_node: to.node,
-            to_key: to.key,
-            to_reader,
-            to_writer,
+            from: from.into(),
+            to: to.into(),
+            first,
             payload,
             arrived: 0,
         }
@@ -132,25 +160,38 @@ impl Transfer {
     /// Sends everything and waits for its last packet. Dropping the future ends the transfer.
     async fn run(&mut self) -> Result<(), PacketFault> {
         let room = Semaphore::new(UNDER_WAY);
-        let send = send_all(&self.writer, &self.from_node, self.to_key, &self.payload, &room);
-        let (from, to) = (&self.from_node, &self.to_node);
-        let listen = listen(&mut self.from_reader, from, to, self.to_key);
-        let receive = receive_all(
-            &mut self.to_reader,
+        let Self {
+            from,
             to,
-            self.from_key,
-            &self.payload,
-            &room,
-            &mut self.arrived,
-        );
-        tokio::pin!(send, receive);
+            first,
+            payload,
+            arrived,
+        } = self;
+        let sending = send_all(&from.writer, (&from.node, to.key), payload, &room);
+        let watching = watch(&mut from.reader, &from.node, (&to.node, to.key));
+        let receiving = async {
+            while *arrived < payload.packets() {
+                let received = to.reader.recv().await.map_err(ended(&to.node))?;
+                let Received::Packet { src, packet } = received else {
+                    continue;
+                };
+                if first.contains(&packet) {
+                    continue;
+                }
+                room.add_permits(1);
+                let expected = payload.packet(*arrived);
+                check_packet(&to.node, (from.key, &expected), (src, &packet))?;
+                *arrived += 1;
+            }
+            Ok(())
+        };
+        tokio::pin!(sending, watching, receiving);
         let mut all_sent = false;
-        tokio::pin!(listen);
         loop {
             tokio::select! {
-                done = &mut receive => return done,
-                fault = &mut listen => return Err(fault),
-                sent = &mut send, if !all_sent => {
+                done = &mut receiving => return done,
+                fault = &mut watching => return Err(fault),
+                sent = &mut sending, if !all_sent => {
                     sent?;
                     all_sent = true;
                 }
@@ -159,14 +200,17 @@ impl Transfer {
     }
 
     async fn end(self) {
-        tokio::join!(self.writer.shutdown(), self.to_writer.shutdown());
+        tokio::join!(self.from.writer.shutdown(), self.to.writer.shutdown());
     }
+}
+
+fn ended(node: &str) -> impl Fn(RecvError) -> PacketFault {
+    move |err| PacketFault::Connection(ConnectionFault::ended(node, err))
 }
 
 async fn send_all(
     writer: &ClientWriter,
-    node: &str,
-    to: NodePublic,
+    (node, to): (&str, NodePublic),
     payload: &Payload,
     room: &Semaphore,
 ) -> Result<(), PacketFault> {
@@ -176,8 +220,7 @@ async fn send_all(
             permit.forget();
         }
         let sent = writer.send(to, &payload.packet(number)).await;
-        let failed = |err| PacketFault::Connection(ConnectionFault::Send(node.to_owned(), err));
-        sent.map_err(failed)?;
+        sent.map_err(|err| PacketFault::Connection(ConnectionFault::Send(node.to_owned(), err)))?;
         if writer.limited() > 0 {
             return Err(PacketFault::Limited(node.to_owned()));
         }
@@ -185,46 +228,19 @@ async fn send_all(
     Ok(())
 }
 
-async fn receive_all(
+/// Listens on the sending side, until the relay says something that ends the transfer.
+async fn watch(
     reader: &mut ClientReader,
     node: &str,
-    from: NodePublic,
-    payload: &Payload,
-    room: &Semaphore,
-    arrived: &mut u64,
-) -> Result<(), PacketFault> {
-    while *arrived < payload.packets() {
-        let ended = |err| PacketFault::Connection(ConnectionFault::Ended(node.to_owned(), err));
-        let Received::Packet { src, packet } = reader.recv().await.map_err(ended)? else {
-            continue;
-        };
-        room.add_permits(1);
-        check_packet(node, (from, &payload.packet(*arrived)), (src, &packet))?;
-        *arrived += 1;
-    }
-    Ok(())
-}
-
-/// Listens on the sending side, until the relay says something that ends the transfer.
-async fn listen(
-    reader: &mut ClientReader,
-    from: &str,
-    to: &str,
-    to_key: NodePublic,
+    (to_node, to): (&str, NodePublic),
 ) -> PacketFault {
     loop {
         match reader.recv().await {
-            Ok(Received::PeerGone { key, .. }) if key == to_key => {
-                return if from == to {
-                    PacketFault::Unknown(to.to_owned())
-                } else {
-                    PacketFault::NotMeshed { from: from.to_owned(), to: to.to_owned() }
-                };
+            Ok(Received::PeerGone { key, .. }) if key == to => {
+                return PacketFault::unknown(node, to_node);
             }
             Ok(_) => {}
-            Err(err) => {
-                return PacketFault::Connection(ConnectionFault::Ended(from.to_owned(), err));
-            }
+            Err(err) => return ended(node)(err),
         }
     }
 }
@@ -235,8 +251,15 @@ mod tests {
 
     #[test]
     fn payloads_have_their_length_and_no_packet_twice() {
-        let table: [(u64, u64); 7] =
-            [(0, 0), (1, 1), (8, 1), (8_192, 1), (65_536, 1), (65_537, 2), (500_000, 8)];
+        let table: [(u64, u64); 7] = [
+            (0, 0),
+            (1, 1),
+            (8, 1),
+            (8_192, 1),
+            (65_536, 1),
+            (65_537, 2),
+            (500_000, 8),
+        ];
         for (bytes, count) in table {
             let payload = Payload::new([7; 32], bytes);
             assert_eq!(payload.packets(), count, "{bytes}");

@@ -41,8 +41,10 @@ pub enum CertificateFault {
         from: String,
     },
     /// It is from the past.
-    #[error("the certificate of {subject} has expired on {on}; renew it, and see that the relay \
-             serves the new one")]
+    #[error(
+        "the certificate of {subject} has expired on {on}; renew it, and see that the relay \
+             serves the new one"
+    )]
     Expired {
         /// Whose it is.
         subject: String,
@@ -68,8 +70,10 @@ pub enum CertificateFault {
         presented: String,
     },
     /// Nobody vouches for it.
-    #[error("the certificate comes from no authority that this machine trusts; if it should be \
-             this one, set CertName of the node to {pin}")]
+    #[error(
+        "the certificate comes from no authority that this machine trusts; if it should be \
+             this one, set CertName of the node to {pin}"
+    )]
     UnknownIssuer {
         /// What would pin it.
         pin: CertPin,
@@ -97,9 +101,16 @@ pub(super) fn judge(
     if *check == CertCheck::Insecure {
         return Vec::new();
     }
-    let Some((first, rest)) = chain.split_first() else { return vec![CertificateFault::None] };
-    let certs: Result<Vec<_>, _> = chain.iter().map(|der| X509Certificate::from_der(der)).collect();
-    let Ok(certs) = certs else { return vec![CertificateFault::Unreadable] };
+    let Some((first, rest)) = chain.split_first() else {
+        return vec![CertificateFault::None];
+    };
+    let certs: Result<Vec<_>, _> = chain
+        .iter()
+        .map(|der| X509Certificate::from_der(der))
+        .collect();
+    let Ok(certs) = certs else {
+        return vec![CertificateFault::Unreadable];
+    };
     let mut faults = Vec::new();
     for (at, (_, cert)) in certs.iter().enumerate() {
         // Roots that are shown are not used, and whoever reads the meta certificate does not
@@ -111,7 +122,9 @@ pub(super) fn judge(
     }
     let dates_are_told = !faults.is_empty();
     // Dates are checked first of all. What else is wrong shows at a time when they are right.
-    let then = certs.first().map_or(now, |(_, cert)| within_validity(cert, now));
+    let then = certs
+        .first()
+        .map_or(now, |(_, cert)| within_validity(cert, now));
     let refusal = match check {
         CertCheck::HostName => chained(first, rest, host, trust, then),
         CertCheck::OtherName(name) => chained(first, rest, name, trust, then),
@@ -140,14 +153,22 @@ fn validity(cert: &X509Certificate<'_>, now: UnixTime) -> Option<CertificateFaul
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let (from, until) = (cert.validity().not_before, cert.validity().not_after);
     if seconds < from.timestamp() {
-        return Some(CertificateFault::NotYetValid { subject, from: date(from) });
+        return Some(CertificateFault::NotYetValid {
+            subject,
+            from: date(from),
+        });
     }
     let left = until.timestamp().saturating_sub(seconds);
     match u64::try_from(left) {
-        Err(_) => Some(CertificateFault::Expired { subject, on: date(until) }),
-        Ok(left) if left < EXPIRES_SOON.as_secs() => {
-            Some(CertificateFault::ExpiresSoon { subject, left: in_days(left), on: date(until) })
-        }
+        Err(_) => Some(CertificateFault::Expired {
+            subject,
+            on: date(until),
+        }),
+        Ok(left) if left < EXPIRES_SOON.as_secs() => Some(CertificateFault::ExpiresSoon {
+            subject,
+            left: in_days(left),
+            on: date(until),
+        }),
         Ok(_) => None,
     }
 }
@@ -155,7 +176,10 @@ fn validity(cert: &X509Certificate<'_>, now: UnixTime) -> Option<CertificateFaul
 /// The time nearest to `now` at which the certificate is valid.
 fn within_validity(cert: &X509Certificate<'_>, now: UnixTime) -> UnixTime {
     let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
-    let (from, until) = (seconds(cert.validity().not_before), seconds(cert.validity().not_after));
+    let (from, until) = (
+        seconds(cert.validity().not_before),
+        seconds(cert.validity().not_after),
+    );
     UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().min(until).max(from)))
 }
 
@@ -191,8 +215,8 @@ fn pinned(
         return Err(PinError::AnotherCertificate { seen }.into());
     }
     if matches!(host, ServerName::DnsName(_)) {
-        let named = ParsedCertificate::try_from(first)
-            .and_then(|parsed| verify_server_name(&parsed, host));
+        let named =
+            ParsedCertificate::try_from(first).and_then(|parsed| verify_server_name(&parsed, host));
         return named.map_err(|err| refused(err, first));
     }
     Ok(())
@@ -202,7 +226,9 @@ fn pinned(
 fn refused(err: rustls::Error, first: &CertificateDer<'_>) -> CertificateFault {
     match err {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            CertificateFault::UnknownIssuer { pin: CertPin::of(first) }
+            CertificateFault::UnknownIssuer {
+                pin: CertPin::of(first),
+            }
         }
         rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
             expected,
@@ -217,9 +243,13 @@ fn refused(err: rustls::Error, first: &CertificateDer<'_>) -> CertificateFault {
 
 /// The first names and addresses that a certificate is for.
 fn names_of(der: &CertificateDer<'_>) -> String {
-    let Ok((_, cert)) = X509Certificate::from_der(der) else { return "nothing".to_owned() };
+    let Ok((_, cert)) = X509Certificate::from_der(der) else {
+        return "nothing".to_owned();
+    };
     let all = cert.subject_alternative_name().ok().flatten();
-    let all = all.map(|all| all.value.general_names.as_slice()).unwrap_or_default();
+    let all = all
+        .map(|all| all.value.general_names.as_slice())
+        .unwrap_or_default();
     let mut names: Vec<String> = all
         .iter()
         .filter_map(|name| match name {
@@ -240,12 +270,17 @@ fn names_of(der: &CertificateDer<'_>) -> String {
 
 fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
+        .ok()
 }
 
 /// Whether the certificate is the one by which relays tell their key.
 fn is_meta(cert: &X509Certificate<'_>) -> bool {
-    let name = cert.subject().iter_common_name().last().and_then(|name| name.as_str().ok());
+    let name = cert
+        .subject()
+        .iter_common_name()
+        .last()
+        .and_then(|name| name.as_str().ok());
     name.is_some_and(|name| name.starts_with(META_CERT_NAME_PREFIX))
 }
 
@@ -261,7 +296,12 @@ pub(super) fn named(cert: &X509Certificate<'_>) -> String {
 pub(super) fn date(time: ASN1Time) -> String {
     let time = time.to_datetime().to_utc();
     let (date, time) = (time.date(), time.time());
-    format!("{date} {:02}:{:02}:{:02} UTC", time.hour(), time.minute(), time.second())
+    format!(
+        "{date} {:02}:{:02}:{:02} UTC",
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
 }
 
 fn in_days(seconds: u64) -> String {

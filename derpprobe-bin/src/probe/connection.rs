@@ -4,7 +4,7 @@ use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
 use std::time::Duration;
 
 use derp_client::{Client, ConnectError, Fault, Login, Received, RecvError, SendError, Target};
-use derp_proto::{ClientInfo, DerpNode, NodePrivate, NodePublic};
+use derp_proto::{ClientInfo, DISCO_MIN_LEN, DerpNode, NodePrivate, NodePublic};
 use rustls::{CertificateError, Error as TlsError, OtherError};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -24,8 +24,10 @@ pub enum ConnectionFault {
     #[error("cannot connect to {0}: {1}")]
     Pin(String, OtherError),
     /// The relay does not want the client.
-    #[error("relay {0} closed the connection instead of admitting the probe; if it verifies \
-             clients, give the mesh key with -mesh-psk-file")]
+    #[error(
+        "relay {0} closed the connection instead of admitting the probe; if it verifies \
+             clients, give the mesh key with -mesh-psk-file"
+    )]
     NotAdmitted(String),
     /// The connection ended, or what came over it made no sense.
     #[error("the connection to relay {0} ended")]
@@ -36,6 +38,24 @@ pub enum ConnectionFault {
     /// It took too long.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
+}
+
+impl ConnectionFault {
+    /// The connection to the relay `node` has ended.
+    ///
+    /// Relays end connections without TLS's goodbye, which says nothing but that they ended them.
+    pub(super) fn ended(node: &str, err: RecvError) -> Self {
+        let is_close = matches!(&err, RecvError::Io(io)
+            if matches!(io.kind(), UnexpectedEof | ConnectionReset));
+        Self::Ended(
+            node.to_owned(),
+            if is_close {
+                RecvError::ServerClosed
+            } else {
+                err
+            },
+        )
+    }
 }
 
 /// What a client says that it is.
@@ -58,18 +78,6 @@ pub(super) struct End {
     pub(super) client: Client,
 }
 
-impl End {
-    pub(super) fn ended(&self) -> impl Fn(RecvError) -> ConnectionFault + use<> {
-        let node = self.node.clone();
-        move |err| ConnectionFault::Ended(node.clone(), closed_or(err))
-    }
-
-    pub(super) fn not_sent(&self) -> impl Fn(SendError) -> ConnectionFault + use<> {
-        let node = self.node.clone();
-        move |err| ConnectionFault::Send(node.clone(), err)
-    }
-}
-
 /// Both ends of the way of a probe's packets.
 #[derive(Debug)]
 pub(super) struct Ends {
@@ -77,12 +85,39 @@ pub(super) struct Ends {
     pub(super) from: End,
     /// The client that receives.
     pub(super) to: End,
+    /// What is sent first of all.
+    pub(super) first: FirstPackets,
+}
+
+/// The packets that show whether any get through. Each probe has its own.
+#[derive(Debug, Clone)]
+pub(super) struct FirstPackets {
+    /// Random bytes, which are to arrive.
+    pub(super) packet: [u8; 8],
+    /// What relays take for a message of path discovery. They answer where they do not know to
+    /// whom it is sent, which they do with no other packet.
+    pub(super) question: Vec<u8>,
+}
+
+impl FirstPackets {
+    fn new() -> Self {
+        let random_rest = random::<{ DISCO_MIN_LEN - PATH_DISCOVERY.len() }>();
+        Self {
+            packet: random(),
+            question: [PATH_DISCOVERY, &random_rest].concat(),
+        }
+    }
+
+    /// Whether this is one of them.
+    pub(super) fn contains(&self, packet: &[u8]) -> bool {
+        packet == self.packet || packet == self.question
+    }
 }
 
 impl Ends {
     /// The keys in their short form, as relays' logs have them.
     pub(super) fn keys(&self) -> String {
-        format!("{} -> {}", self.from.key.short(), self.to.key.short())
+        format!("[{}] -> [{}]", self.from.key.short(), self.to.key.short())
     }
 }
 
@@ -100,7 +135,11 @@ pub(super) async fn connect(
         // Relays tell each other of their clients; this long the reference gives them.
         tokio::time::sleep(NEWS_OF_CLIENTS).await;
     }
-    Ok(Ends { from, to })
+    Ok(Ends {
+        from,
+        to,
+        first: FirstPackets::new(),
+    })
 }
 
 async fn admitted(
@@ -123,13 +162,22 @@ async fn admitted(
     let connected = deadline.keep("connecting to the relay", connecting).await?;
     let mut client = connected.map_err(not_connected)?;
     let name = node.name.clone();
-    match deadline.keep("waiting for the relay to admit the probe", client.recv()).await? {
+    match deadline
+        .keep("waiting for the relay to admit the probe", client.recv())
+        .await?
+    {
         // Nothing else can be the first.
-        Ok(Received::ServerInfo(_)) => Ok(End { node: name, key: private.public(), client }),
+        Ok(Received::ServerInfo(_)) => Ok(End {
+            node: name,
+            key: private.public(),
+            client,
+        }),
         Ok(_) => Err(ConnectionFault::NotAdmitted(name)),
-        Err(err) => Err(match closed_or(err) {
-            RecvError::ServerClosed => ConnectionFault::NotAdmitted(name),
-            err => ConnectionFault::Ended(name, err),
+        Err(err) => Err(match ConnectionFault::ended(&name, err) {
+            ConnectionFault::Ended(_, RecvError::ServerClosed) => {
+                ConnectionFault::NotAdmitted(name)
+            }
+            fault => fault,
         }),
     }
 }
@@ -143,16 +191,7 @@ fn not_connected(err: ConnectError) -> ConnectionFault {
     }
 }
 
-/// Relays end a connection without TLS's goodbye, which says nothing but that they ended it.
-fn closed_or(err: RecvError) -> RecvError {
-    match err {
-        RecvError::Io(io) if matches!(io.kind(), UnexpectedEof | ConnectionReset) => {
-            RecvError::ServerClosed
-        }
-        err => err,
-    }
-}
-
+/// A key that nobody has seen before.
 fn new_key() -> NodePrivate {
     NodePrivate::from_random(*Zeroizing::new(random()))
 }
@@ -165,5 +204,20 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// How messages of path discovery begin (`disco/disco.go`).
+const PATH_DISCOVERY: &[u8] = "TS💬".as_bytes();
 /// How long relays have to tell each other of a client (`prober/derp.go`).
 const NEWS_OF_CLIENTS: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_take_the_question_for_path_discovery_and_the_packet_for_none() {
+        let first = FirstPackets::new();
+        assert!(derp_proto::is_disco(&first.question));
+        assert!(!derp_proto::is_disco(&first.packet));
+        assert_ne!(FirstPackets::new().packet, first.packet);
+    }
+}

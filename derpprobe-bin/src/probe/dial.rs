@@ -40,7 +40,10 @@ pub(super) async fn dial(node: &DerpNode, deadline: Deadline) -> Result<TcpStrea
     let mut first_fault = None;
     for address in looking.await?? {
         let connecting = timeout(EACH_ADDRESS, TcpStream::connect(address));
-        let err = match deadline.keep("connecting to the node by TCP", connecting).await? {
+        let err = match deadline
+            .keep("connecting to the node by TCP", connecting)
+            .await?
+        {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(err)) => err,
             Err(late) => io::Error::new(io::ErrorKind::TimedOut, late),
@@ -64,11 +67,25 @@ async fn addresses(node: &DerpNode, port: u16) -> Result<Vec<SocketAddr>, DialFa
         }
     }
     let of_family = |given: Option<IpAddr>, by_dns: bool, is_member: fn(&SocketAddr) -> bool| {
-        let looked_up = found.iter().copied().filter(move |addr| by_dns && is_member(addr));
-        given.map(|ip| SocketAddr::new(ip, port)).into_iter().chain(looked_up.take(MOST_ADDRESSES))
+        let looked_up = found
+            .iter()
+            .copied()
+            .filter(move |addr| by_dns && is_member(addr));
+        given
+            .map(|ip| SocketAddr::new(ip, port))
+            .into_iter()
+            .chain(looked_up.take(MOST_ADDRESSES))
     };
-    let ipv4 = of_family(ipv4.given(), matches!(ipv4, Field::Lookup), SocketAddr::is_ipv4);
-    let ipv6 = of_family(ipv6.given(), matches!(ipv6, Field::Lookup), SocketAddr::is_ipv6);
+    let ipv4 = of_family(
+        ipv4.given(),
+        matches!(ipv4, Field::Lookup),
+        SocketAddr::is_ipv4,
+    );
+    let ipv6 = of_family(
+        ipv6.given(),
+        matches!(ipv6, Field::Lookup),
+        SocketAddr::is_ipv6,
+    );
     Ok(ipv4.chain(ipv6).collect())
 }
 
@@ -120,7 +137,10 @@ mod tests {
     #[tokio::test]
     async fn addresses_are_those_that_clients_use() {
         let table: [(DerpNode, &[&str]); 6] = [
-            (node("derp.invalid", "192.0.2.1", "none"), &["192.0.2.1:443"]),
+            (
+                node("derp.invalid", "192.0.2.1", "none"),
+                &["192.0.2.1:443"],
+            ),
             (
                 node("derp.invalid", "192.0.2.1", "2001:db8::1"),
                 &["192.0.2.1:443", "[2001:db8::1]:443"],
@@ -139,10 +159,15 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_cannot_be_reached_says_why() {
         let deadline = Deadline::after(Duration::from_secs(10));
-        let odd = DerpNode { derp_port: -1, ..node("derp.invalid", "192.0.2.1", "") };
+        let odd = DerpNode {
+            derp_port: -1,
+            ..node("derp.invalid", "192.0.2.1", "")
+        };
         let fault = dial(&odd, deadline).await.unwrap_err();
         assert_eq!(fault.to_string(), "DERPPort -1 is no port");
-        let fault = dial(&node("derp.invalid", "none", "none"), deadline).await.unwrap_err();
+        let fault = dial(&node("derp.invalid", "none", "none"), deadline)
+            .await
+            .unwrap_err();
         let expected = "derp.invalid has no address: neither in the map nor by DNS";
         assert_eq!(fault.to_string(), expected);
     }

@@ -68,7 +68,12 @@ impl Prober {
         let connector = Connector::new()
             .with_roots(Roots::Custom(trust.roots()))
             .with_proxy_environment(proxies);
-        Self { web: Web::new(&trust), trust, connector, mesh_key }
+        Self {
+            web: Web::new(&trust),
+            trust,
+            connector,
+            mesh_key,
+        }
     }
 
     /// Fetches documents with the same roots.

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use derp_client::Received;
-use derp_proto::{DISCO_MIN_LEN, NodePublic};
+use derp_proto::NodePublic;
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 
 use super::Prober;
-use super::connection::{ConnectionFault, Ends, Guise, connect, random};
+use super::connection::{ConnectionFault, Ends, Guise, connect};
 use crate::deadline::{Deadline, TimedOut};
 use crate::plan::Pair;
 
@@ -40,8 +40,10 @@ pub enum RelayFault {
 #[non_exhaustive]
 pub enum PacketFault {
     /// The relay says that it does not know the other client.
-    #[error("relay {from} does not know the client that is connected to relay {to}; do both have \
-             the same mesh key, and does each follow the other (-mesh-with)?")]
+    #[error(
+        "relay {from} does not know the client that is connected to relay {to}; do both have \
+             the same mesh key, and does each follow the other (-mesh-with)?"
+    )]
     NotMeshed {
         /// Where the packet was sent.
         from: String,
@@ -63,8 +65,10 @@ pub enum PacketFault {
         source_key: NodePublic,
     },
     /// The relay asked for a lower rate, so that the client dropped the packet itself.
-    #[error("relay {0} lets its clients send less than the probe is to send; choose a smaller \
-             -bw-probe-size-bytes")]
+    #[error(
+        "relay {0} lets its clients send less than the probe is to send; choose a smaller \
+             -bw-probe-size-bytes"
+    )]
     Limited(String),
     /// A connection ended meanwhile.
     #[error("{}", crate::report::in_words(.0))]
@@ -72,6 +76,19 @@ pub enum PacketFault {
     /// Nothing arrived.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
+}
+
+impl PacketFault {
+    /// The relay `from` does not know the client of the relay `to`, which may be the same.
+    pub(super) fn unknown(from: &str, to: &str) -> Self {
+        if from == to {
+            return Self::Unknown(to.to_owned());
+        }
+        Self::NotMeshed {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        }
+    }
 }
 
 pub(super) async fn probe(
@@ -82,7 +99,10 @@ pub(super) async fn probe(
     let mut ends = connect(prober, pair, Guise::Prober, deadline).await?;
     let keys = ends.keys();
     let doing = "waiting for the packet to arrive";
-    let sent = deadline.keep(doing, send_one(&mut ends)).await.map_err(PacketFault::from);
+    let sent = deadline
+        .keep(doing, send_one(&mut ends))
+        .await
+        .map_err(PacketFault::from);
     match sent.and_then(|sent| sent) {
         Ok(()) => {
             // Else relays would log that the connections broke.
@@ -95,67 +115,51 @@ pub(super) async fn probe(
 
 /// Sends eight random bytes, and waits until they arrive.
 ///
-/// Relays say that they know nobody of a key only to who seems to look for a path to it. So a
-/// packet that looks like it is sent behind the first one; where it finds nobody, the first is sent
-/// again for a while, for relays take a moment to tell each other of a client. A packet that gets
-/// lost otherwise is not sent again.
+/// The question goes ahead of them. Where it finds nobody, the bytes are sent again for a while,
+/// for relays take a moment to tell each other of a client. Bytes that get lost otherwise are not.
 pub(super) async fn send_one(ends: &mut Ends) -> Result<(), PacketFault> {
-    let packet = random::<8>();
-    let question = question();
-    let Ends { from, to } = ends;
-    let (not_sent, from_ended, to_ended) = (from.not_sent(), from.ended(), to.ended());
+    let Ends { from, to, first } = ends;
+    let not_sent = |err| PacketFault::Connection(ConnectionFault::Send(from.node.clone(), err));
+    let writer = from.client.writer().clone();
+    writer
+        .send(to.key, &first.question)
+        .await
+        .map_err(not_sent)?;
+    writer.send(to.key, &first.packet).await.map_err(not_sent)?;
     let give_up = Instant::now() + NEWS_AT_THE_LATEST;
-    let mut next_try = Some(Instant::now());
-    let mut found_nobody = false;
+    let mut next_try = None;
     loop {
         tokio::select! {
-            () = sleep_until(next_try.unwrap_or(give_up)), if next_try.is_some() => {
-                if Instant::now() >= give_up {
-                    let (from, to) = (from.node.clone(), to.node.clone());
-                    return Err(PacketFault::NotMeshed { from, to });
-                }
-                let sent = from.client.send(to.key, &packet).await;
-                sent.map_err(&not_sent).map_err(PacketFault::Connection)?;
-                if !found_nobody {
-                    let asked = from.client.send(to.key, &question).await;
-                    asked.map_err(&not_sent).map_err(PacketFault::Connection)?;
-                }
-                next_try = found_nobody.then(|| Instant::now() + AGAIN);
-            }
             arrived = to.client.recv() => {
-                let arrived = arrived.map_err(&to_ended).map_err(PacketFault::Connection)?;
-                let Received::Packet { src, packet: bytes } = arrived else { continue };
-                if src == from.key && bytes == question {
+                let ended = |err| PacketFault::Connection(ConnectionFault::ended(&to.node, err));
+                let Received::Packet { src, packet } = arrived.map_err(ended)? else { continue };
+                if src == from.key && packet == first.question {
                     continue;
                 }
-                return check_packet(&to.node, (from.key, &packet), (src, &bytes));
+                return check_packet(&to.node, (from.key, &first.packet), (src, &packet));
             }
             news = from.client.recv() => {
-                let news = news.map_err(&from_ended).map_err(PacketFault::Connection)?;
-                let Received::PeerGone { key, .. } = news else { continue };
-                if key != to.key {
-                    continue;
+                let ended = |err| PacketFault::Connection(ConnectionFault::ended(&from.node, err));
+                match news.map_err(ended)? {
+                    Received::PeerGone { key, .. } if key == to.key && from.node == to.node => {
+                        return Err(PacketFault::unknown(&from.node, &to.node));
+                    }
+                    Received::PeerGone { key, .. } if key == to.key => {
+                        next_try = Some(Instant::now() + AGAIN);
+                    }
+                    _ => {}
                 }
-                if from.node == to.node {
-                    return Err(PacketFault::Unknown(to.node.clone()));
+            }
+            () = sleep_until(next_try.unwrap_or(give_up)), if next_try.is_some() => {
+                if Instant::now() >= give_up {
+                    return Err(PacketFault::unknown(&from.node, &to.node));
                 }
-                if !found_nobody {
-                    found_nobody = true;
-                    next_try = Some(Instant::now() + AGAIN);
-                }
+                writer.send(to.key, &first.packet).await.map_err(not_sent)?;
+                next_try = Some(Instant::now() + AGAIN);
             }
         }
     }
 }
-
-/// A packet that relays take for a message of path discovery (`disco/disco.go`).
-fn question() -> Vec<u8> {
-    let random = random::<{ DISCO_MIN_LEN - PATH_DISCOVERY.len() }>();
-    [PATH_DISCOVERY, &random].concat()
-}
-
-/// How messages of path discovery begin.
-const PATH_DISCOVERY: &[u8] = "TS💬".as_bytes();
 
 /// Whether the packet that arrived is the one that was sent.
 pub(super) fn check_packet(
@@ -176,11 +180,6 @@ pub(super) fn check_packet(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn relays_take_the_question_for_path_discovery() {
-        assert!(derp_proto::is_disco(&question()));
-    }
 
     #[test]
     fn a_packet_must_arrive_as_it_was_sent() {

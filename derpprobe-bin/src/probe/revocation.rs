@@ -66,16 +66,25 @@ pub(super) async fn check(
     now: UnixTime,
     deadline: Deadline,
 ) -> Result<(), RevocationFault> {
-    let Some((first, rest)) = chain.split_first() else { return Ok(()) };
-    let Ok((_, cert)) = X509Certificate::from_der(first) else { return Ok(()) };
+    let Some((first, rest)) = chain.split_first() else {
+        return Ok(());
+    };
+    let Ok((_, cert)) = X509Certificate::from_der(first) else {
+        return Ok(());
+    };
     let Some(url) = first_list(&cert) else {
         return match is_always_with_list(&cert) {
             true => Err(RevocationFault::NoList(named(&cert))),
             false => Ok(()),
         };
     };
-    let url: Uri = url.parse().map_err(|_| RevocationFault::Url(url.to_owned()))?;
-    let list = web.get(&url, LONGEST_LIST, deadline).await.map_err(RevocationFault::Web)?;
+    let url: Uri = url
+        .parse()
+        .map_err(|_| RevocationFault::Url(url.to_owned()))?;
+    let list = web
+        .get(&url, LONGEST_LIST, deadline)
+        .await
+        .map_err(RevocationFault::Web)?;
     let der = CertificateRevocationListDer::from(list.to_vec());
     let verifier = trust
         .verifier_with_list(der)
@@ -84,7 +93,10 @@ pub(super) async fn check(
         Ok(_) => Ok(()),
         Err(TlsError::InvalidCertificate(CertificateError::Revoked)) => {
             let on = revoked_on(&list, &cert);
-            Err(RevocationFault::Revoked { subject: named(&cert), on })
+            Err(RevocationFault::Revoked {
+                subject: named(&cert),
+                on,
+            })
         }
         Err(TlsError::InvalidCertificate(CertificateError::UnknownRevocationStatus)) => {
             Err(RevocationFault::NotCovered(url))
@@ -99,29 +111,39 @@ fn first_list<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a str> {
         let ParsedExtension::CRLDistributionPoints(points) = extension.parsed_extension() else {
             return None;
         };
-        points.points.iter().find_map(|point| match point.distribution_point.as_ref()? {
-            DistributionPointName::FullName(names) => names.iter().find_map(|name| match name {
-                GeneralName::URI(url) => Some(*url),
-                _ => None,
-            }),
-            DistributionPointName::NameRelativeToCRLIssuer(_) => None,
-        })
+        points
+            .points
+            .iter()
+            .find_map(|point| match point.distribution_point.as_ref()? {
+                DistributionPointName::FullName(names) => {
+                    names.iter().find_map(|name| match name {
+                        GeneralName::URI(url) => Some(*url),
+                        _ => None,
+                    })
+                }
+                DistributionPointName::NameRelativeToCRLIssuer(_) => None,
+            })
     })
 }
 
 fn is_always_with_list(cert: &X509Certificate<'_>) -> bool {
     let (organization, since) = ALWAYS_WITH_LIST;
     cert.validity().not_before.timestamp() >= since
-        && cert.issuer().iter_organization().any(|name| name.as_str() == Ok(organization))
+        && cert
+            .issuer()
+            .iter_organization()
+            .any(|name| name.as_str() == Ok(organization))
 }
 
 /// When `cert` was put on `list`, on which it is.
 fn revoked_on(list: &[u8], cert: &X509Certificate<'_>) -> String {
-    let entry = CertificateRevocationList::from_der(list).ok().and_then(|(_, list)| {
-        list.iter_revoked_certificates()
-            .find(|entry| *entry.serial() == cert.serial)
-            .map(|entry| entry.revocation_date)
-    });
+    let entry = CertificateRevocationList::from_der(list)
+        .ok()
+        .and_then(|(_, list)| {
+            list.iter_revoked_certificates()
+                .find(|entry| *entry.serial() == cert.serial)
+                .map(|entry| entry.revocation_date)
+        });
     entry.map_or_else(|| "a date that cannot be read".to_owned(), date)
 }
 

@@ -24,8 +24,10 @@ pub enum StunFault {
         requests: u32,
     },
     /// Clients behind NAT never see an answer from an address that they did not ask.
-    #[error("{asked} was asked and {answered} answered, which clients behind NAT never see; bind \
-             the server to one address")]
+    #[error(
+        "{asked} was asked and {answered} answered, which clients behind NAT never see; bind \
+             the server to one address"
+    )]
     AnotherAddress {
         /// Who was asked.
         asked: SocketAddr,
@@ -36,15 +38,22 @@ pub enum StunFault {
 
 pub(super) async fn probe(server: SocketAddr, deadline: Deadline) -> Result<(), StunFault> {
     let options = ProbeOptions::within(deadline.remaining());
-    let report = derp_stun::probe(server, options).await.map_err(|err| match err {
-        ProbeError::NoAnswer { server, requests, rejected: None } => {
-            StunFault::Silent { server, requests }
-        }
-        err => StunFault::Probe(err),
-    })?;
+    let report = derp_stun::probe(server, options)
+        .await
+        .map_err(|err| match err {
+            ProbeError::NoAnswer {
+                server,
+                requests,
+                rejected: None,
+            } => StunFault::Silent { server, requests },
+            err => StunFault::Probe(err),
+        })?;
     let asked = SocketAddr::new(server.ip().to_canonical(), server.port());
     if report.answered_by != asked {
-        return Err(StunFault::AnotherAddress { asked, answered: report.answered_by });
+        return Err(StunFault::AnotherAddress {
+            asked,
+            answered: report.answered_by,
+        });
     }
     Ok(())
 }
@@ -62,17 +71,26 @@ mod tests {
     #[tokio::test]
     async fn an_answer_from_another_address_is_a_fault() {
         let asked = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let other = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await.unwrap();
+        let other = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0))
+            .await
+            .unwrap();
         let (server, elsewhere) = (asked.local_addr().unwrap(), other.local_addr().unwrap());
         let script = async {
             let mut buffer = [0; 2048];
             let (len, client) = asked.recv_from(&mut buffer).await.unwrap();
             let txid = BindingRequest::parse(&buffer[..len]).unwrap().txid;
             let mut out = [0; MAX_RESPONSE_LEN];
-            let len = BindingResponse { txid, mapped: client }.encode(&mut out);
+            let len = BindingResponse {
+                txid,
+                mapped: client,
+            }
+            .encode(&mut out);
             other.send_to(&out[..len], client).await.unwrap();
         };
-        let (result, ()) = tokio::join!(probe(server, Deadline::after(Duration::from_secs(10))), script);
+        let (result, ()) = tokio::join!(
+            probe(server, Deadline::after(Duration::from_secs(10))),
+            script
+        );
         let expected = format!(
             "{server} was asked and {elsewhere} answered, which clients behind NAT never see; bind \
              the server to one address"
@@ -84,7 +102,9 @@ mod tests {
     async fn silence_says_what_to_look_at() {
         let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let server = silent.local_addr().unwrap();
-        let fault = probe(server, Deadline::after(Duration::from_secs(12))).await.unwrap_err();
+        let fault = probe(server, Deadline::after(Duration::from_secs(12)))
+            .await
+            .unwrap_err();
         let expected = format!(
             "no STUN answer from {server} to 24 requests; is it running, and is UDP port {} open?",
             server.port()

@@ -50,7 +50,11 @@ pub enum TlsFault {
 }
 
 fn joined(faults: &[CertificateFault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    faults
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 pub(super) async fn probe(
@@ -64,9 +68,12 @@ pub(super) async fn probe(
     let host = host.map_err(|_| TargetError::HostName(node.host_name.clone()))?;
     let tcp = dial(node, deadline).await?;
     let shown = handshake(tcp, host.clone());
-    let shown = deadline.keep("waiting for the TLS handshake", shown).await?;
+    let shown = deadline
+        .keep("waiting for the TLS handshake", shown)
+        .await?;
     let chain = shown.map_err(TlsFault::Handshake)?;
-    let now = now();
+    // The one reading of the time of day: all that is judged by it is judged by the same.
+    let now = UnixTime::now();
     let faults = certificate::judge(&chain, &check, &host, trust, now);
     if !faults.is_empty() {
         return Err(TlsFault::Certificate(faults));
@@ -78,11 +85,6 @@ pub(super) async fn probe(
         CertCheck::Pin(_) | CertCheck::Insecure => return Ok(()),
     };
     Ok(revocation::check(&chain, name, trust, web, now, deadline).await?)
-}
-
-#[expect(clippy::disallowed_methods, reason = "certificates are judged by the time of day")]
-fn now() -> UnixTime {
-    UnixTime::now()
 }
 
 /// The certificates that the server shows, of the first of which it holds the key.
@@ -98,7 +100,9 @@ async fn handshake(
         .with_custom_certificate_verifier(Arc::new(Witness(provider)))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
-    let stream = TlsConnector::from(Arc::new(config)).connect(host, tcp).await?;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(host, tcp)
+        .await?;
     let (_, session) = stream.get_ref();
     Ok(session.peer_certificates().unwrap_or_default().to_vec())
 }
@@ -125,7 +129,12 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -134,7 +143,12 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -21,7 +21,10 @@ pub(crate) async fn answer_one(
 ) -> String {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
-        assert!(stream.read_buf(&mut request).await.expect("a request") > 0, "no request");
+        assert!(
+            stream.read_buf(&mut request).await.expect("a request") > 0,
+            "no request"
+        );
     }
     // Whoever has read enough of the answer hangs up.
     let _hung_up = stream.write_all(answer).await;
@@ -31,6 +34,9 @@ pub(crate) async fn answer_one(
 
 /// An answer with this document.
 pub(crate) fn ok(document: &[u8]) -> Vec<u8> {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", document.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+        document.len()
+    );
     [head.as_bytes(), document].concat()
 }

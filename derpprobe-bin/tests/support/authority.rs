@@ -29,11 +29,16 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organization);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let cert = params.self_signed(&key).expect("a certificate");
-        Self { issuer: Issuer::new(params, key), cert }
+        Self {
+            issuer: Issuer::new(params, key),
+            cert,
+        }
     }
 
     pub(crate) fn roots(&self) -> RootCertStore {
@@ -48,11 +53,7 @@ impl Authority {
     }
 
     /// A certificate for this host name or address, after a change.
-    pub(crate) fn sign(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> Identity {
+    pub(crate) fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let (params, key) = of_server(name, change);
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
         identity(&cert, &key)
@@ -97,7 +98,9 @@ pub(crate) fn valid(from: u64, until: u64) -> impl Fn(&mut CertificateParams) {
 pub(crate) fn listed(url: &str, serial: u64) -> impl Fn(&mut CertificateParams) {
     move |params| {
         params.serial_number = Some(SerialNumber::from(serial));
-        params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![url.to_owned()] }];
+        params.crl_distribution_points = vec![CrlDistributionPoint {
+            uris: vec![url.to_owned()],
+        }];
     }
 }
 
@@ -119,5 +122,8 @@ fn of_server(
 }
 
 fn identity(cert: &rcgen::Certificate, key: &KeyPair) -> Identity {
-    Identity { cert: cert.der().clone(), key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) }
+    Identity {
+        cert: cert.der().clone(),
+        key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+    }
 }

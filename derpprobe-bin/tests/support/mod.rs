@@ -40,10 +40,15 @@ impl Fleet {
         self.last_key += 1;
         let mesh_key = MeshKey::from_secret_text(MESH_KEY).expect("a key");
         let builder = Server::builder(NodePrivate::from_random([self.last_key; 32]));
-        let server = change(builder.workers(1).mesh_key(mesh_key)).start().expect("threads");
+        let server = change(builder.workers(1).mesh_key(mesh_key))
+            .start()
+            .expect("threads");
         let key = identity.key.clone_key();
         let chain = CertifiedChain::from_der(vec![identity.cert.clone()], key).expect("a chain");
-        let served = ServedCertificate { names: SniPolicy::Any, chain };
+        let served = ServedCertificate {
+            names: SniPolicy::Any,
+            chain,
+        };
         #[expect(clippy::disallowed_methods, reason = "the meta certificate has dates")]
         let now = SystemTime::now();
         let tls = ServerTls::new(server.public_key(), vec![served], now).expect("TLS");
@@ -51,7 +56,9 @@ impl Fleet {
         let address = listener.local_addr().expect("a bound socket");
         let serving = server.clone();
         self.tasks.spawn(async move {
-            serving.serve(listener, ListenOptions::tls("https", Arc::new(tls))).await;
+            serving
+                .serve(listener, ListenOptions::tls("https", Arc::new(tls)))
+                .await;
         });
         self.servers.push(server);
         address
@@ -118,8 +125,13 @@ impl MapFile {
             (id, Some(region))
         };
         let regions = (1..).zip(regions).map(region).collect();
-        let map = DerpMap { regions, ..DerpMap::default() };
-        let file = Self { dir: tempfile::tempdir().expect("a folder") };
+        let map = DerpMap {
+            regions,
+            ..DerpMap::default()
+        };
+        let file = Self {
+            dir: tempfile::tempdir().expect("a folder"),
+        };
         std::fs::write(file.path(), serde_json::to_vec(&map).expect("JSON")).expect("written");
         file
     }

@@ -7,16 +7,15 @@ use super::exchange::Fault;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    #[cfg(feature = "tailscaled")]
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// Whether the stream can take another request.
-    #[cfg_attr(
-        not(feature = "_tls"),
-        expect(dead_code, reason = "only pools reuse streams")
-    )]
+    #[cfg(feature = "_tls")]
     pub(crate) reusable: bool,
 }
 
+#[cfg(feature = "tailscaled")]
 impl Answer {
     /// The first value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -50,11 +49,17 @@ impl Head {
         self.is_http_1_1 && !closes && self.framing != Framing::UntilClosed
     }
 
+    #[cfg_attr(
+        not(feature = "_tls"),
+        expect(unused_variables, reason = "only pools reuse")
+    )]
     pub(super) fn answer(self, body: Vec<u8>, reusable: bool) -> Answer {
         Answer {
             status: self.status,
+            #[cfg(feature = "tailscaled")]
             headers: self.headers,
             body,
+            #[cfg(feature = "_tls")]
             reusable,
         }
     }

@@ -122,12 +122,14 @@ impl HttpClient {
     }
 
     /// The same server, asked for another path.
+    #[cfg(feature = "headscale")]
     pub(crate) fn with_path(mut self, path: &str) -> Self {
         self.target = self.target.with_path(path);
         self
     }
 
     /// The path of the URL, with its query.
+    #[cfg(feature = "headscale")]
     pub(crate) fn path(&self) -> &str {
         &self.target.path
     }
@@ -141,8 +143,7 @@ impl HttpClient {
     pub(crate) async fn ask(&self, question: Question<'_>) -> Result<Vec<u8>, VerifyError> {
         let secret = self.secret().await?;
         let deadline = Instant::now() + self.timeout;
-        let answer = timeout_at(deadline, self.answer(question, secret.as_ref())).await;
-        let answer = answer.map_err(|_| VerifyError::TimedOut(self.timeout))??;
+        let answer = self.answer(question, secret.as_ref(), deadline).await?;
         match answer.status {
             200 => Ok(answer.body),
             status => Err(VerifyError::Refused {
@@ -163,6 +164,7 @@ impl HttpClient {
         &self,
         question: Question<'_>,
         secret: Option<&(&str, Secret)>,
+        deadline: Instant,
     ) -> Result<Answer, VerifyError> {
         let lines: Vec<Line<'_>> = secret
             .map(|(name, value)| (*name, value.expose()))
@@ -177,7 +179,7 @@ impl HttpClient {
             max_body: question.max_answer,
         };
         if let Some(mut kept) = self.pool.take() {
-            match exchange(&mut kept, request).await {
+            match exchange(&mut kept, request, deadline).await {
                 Ok(answer) => return Ok(self.keep(kept, answer)),
                 // The server closed it while the request was on its way.
                 Err(Fault::Connection {
@@ -186,9 +188,11 @@ impl HttpClient {
                 Err(fault) => return Err(self.error(fault)),
             }
         }
-        let stream = connect(&self.target, self.proxy.as_ref(), self.tls.as_ref()).await;
+        let stream = connect(&self.target, self.proxy.as_ref(), self.tls.as_ref());
+        let stream = timeout_at(deadline, stream).await;
+        let stream = stream.map_err(|_| VerifyError::TimedOut(self.timeout))?;
         let mut stream = stream.map_err(|source| self.unreachable(source))?;
-        match exchange(&mut stream, request).await {
+        match exchange(&mut stream, request, deadline).await {
             Ok(answer) => Ok(self.keep(stream, answer)),
             Err(fault) => Err(self.error(fault)),
         }
@@ -220,6 +224,7 @@ impl HttpClient {
     fn error(&self, fault: Fault) -> VerifyError {
         match fault {
             Fault::Connection { source, .. } => self.unreachable(source),
+            Fault::TimedOut => VerifyError::TimedOut(self.timeout),
             Fault::Answer(why) => VerifyError::BadAnswer(format!("{}: {why}", self.target)),
         }
     }

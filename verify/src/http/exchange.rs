@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{self, Answer, Head};
 use super::body;
@@ -63,6 +64,9 @@ pub(crate) enum Fault {
         #[source]
         source: io::Error,
     },
+    /// The answer's head was not there by the deadline.
+    #[error("no answer in time")]
+    TimedOut,
     /// What came is no answer, or not all of one. For the log.
     #[error("{0}")]
     Answer(String),
@@ -72,7 +76,11 @@ pub(crate) enum Fault {
 /// answers it is what there was to be had, for the log.
 ///
 /// Dropping the future leaves the stream in the middle of something; it must not be used again.
-pub(crate) async fn exchange<S>(stream: &mut S, request: Request<'_>) -> Result<Answer, Fault>
+pub(crate) async fn exchange<S>(
+    stream: &mut S,
+    request: Request<'_>,
+    deadline: Instant,
+) -> Result<Answer, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -80,8 +88,11 @@ where
         stream,
         bytes: Vec::new(),
     };
-    let (head, is_written) = head_of_answer(&mut received, request).await?;
-    match body::read(&mut received, &head, request.max_body).await {
+    let head = timeout_at(deadline, head_of_answer(&mut received, request)).await;
+    let (head, is_written) = head.map_err(|_| Fault::TimedOut)??;
+    let body = timeout_at(deadline, body::read(&mut received, &head, request.max_body)).await;
+    // Who began to answer was reached, and what then goes wrong is a wrong answer.
+    match body.unwrap_or_else(|_| Err("did not come whole in time".to_owned())) {
         Ok(body) => {
             let reusable = head.keeps_open() && is_written;
             Ok(head.answer(body, reusable))

@@ -1,10 +1,11 @@
 //! Connections that wait for the next request.
 
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::connect::Stream;
@@ -56,7 +57,7 @@ fn is_silent(mut stream: &mut dyn Stream) -> bool {
     let mut buf = ReadBuf::new(&mut byte);
     let mut cx = Context::from_waker(Waker::noop());
     matches!(
-        std::pin::Pin::new(&mut stream).poll_read(&mut cx, &mut buf),
+        AsyncRead::poll_read(Pin::new(&mut stream), &mut cx, &mut buf),
         Poll::Pending
     )
 }

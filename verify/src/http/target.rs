@@ -113,6 +113,7 @@ impl Target {
     }
 
     /// The same server, asked for `path`.
+    #[cfg(feature = "headscale")]
     pub(super) fn with_path(mut self, path: &str) -> Self {
         self.path = path.to_owned();
         self

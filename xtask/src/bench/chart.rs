@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::outcome::Line;
+use super::outcome::{Line, rounded};
 use super::scenario::Target;
 
 const WIDTH: f64 = 860.0;
@@ -100,15 +100,6 @@ fn full_title(lines: &[Line], line: &Line) -> String {
     )
 }
 
-/// A figure with as many digits as it is worth.
-pub(crate) fn rounded(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -118,4 +109,55 @@ fn escaped(text: &str) -> String {
 #[expect(clippy::cast_precision_loss, reason = "a chart has few rows")]
 fn rows(number: usize) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::bench::outcome::Reports;
+
+    #[test]
+    fn bars_are_shares_of_gos() {
+        let mut reports = Reports::default();
+        for (relay, value) in [("ours & co", 2.0), ("Go", 8.0)] {
+            reports.add("pair-16", relay, json!({ "server_us_per_packet": value }));
+        }
+        let relays = ["ours & co", "Go"];
+        let svg = draw(&reports.lines(&relays), &relays);
+        let bars: Vec<_> = svg
+            .lines()
+            .filter(|line| line.contains("class=\"small\""))
+            .collect();
+        assert!(
+            bars[0].contains("width=\"115.0\"") && bars[0].contains("2.00 µs"),
+            "{svg}"
+        );
+        assert!(
+            bars[1].contains("width=\"460.0\"") && bars[1].contains("8.00 µs"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("ours &amp; co") && svg.trim_end().ends_with("</svg>"),
+            "{svg}"
+        );
+    }
+
+    #[test]
+    fn a_title_goes_on_where_another_began() {
+        let mut reports = Reports::default();
+        for field in ["p50_us", "p99_us"] {
+            reports.add("slow-reader-1", "ours", json!({ field: 1.0 }));
+        }
+        let lines = reports.lines(&["ours"]);
+        let titles: Vec<_> = lines.iter().map(|line| full_title(&lines, line)).collect();
+        assert_eq!(
+            titles[..2],
+            [
+                "age at a reader of 1 MB/s, p50",
+                "age at a reader of 1 MB/s, p99"
+            ]
+        );
+    }
 }

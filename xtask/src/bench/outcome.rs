@@ -109,6 +109,26 @@ impl Reports {
     }
 }
 
+/// What the table will tell of a report.
+pub(crate) fn figures_of(scenario: &str, report: &Value) -> String {
+    let figures: Vec<_> = ROWS
+        .iter()
+        .filter(|row| row.scenario == scenario && !matches!(row.target, Target::OwnTimes(..)))
+        .filter_map(|row| Some((report.get(row.field)?.as_f64()?, row)))
+        .map(|(value, row)| format!("{} {} ({})", rounded(value), row.unit, row.field))
+        .collect();
+    figures.join(", ")
+}
+
+/// A figure with as many digits as it is worth.
+pub(crate) fn rounded(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
 impl Line {
     /// The line as JSON.
     pub(crate) fn to_json(&self, relays: &[&str]) -> Value {

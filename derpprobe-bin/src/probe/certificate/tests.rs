@@ -43,7 +43,9 @@ fn pin_of(identity: &Identity) -> CertCheck {
 fn meta() -> Identity {
     self_signed("derp.test", |params: &mut CertificateParams| {
         params.subject_alt_names.clear();
-        params.distinguished_name.push(DnType::CommonName, format!("derpkey{}", "0".repeat(64)));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("derpkey{}", "0".repeat(64)));
         valid(NOW - YEAR, NOW - DAY)(params);
     })
 }
@@ -53,7 +55,9 @@ fn the_time_that_a_certificate_has_left_decides() {
     let authority = Authority::new("Test");
     let of = "the certificate of CN=derp.test";
     let soon = |left: &str, on: &str| {
-        vec![format!("{of} expires in {left}, on {on} UTC; it should have been renewed")]
+        vec![format!(
+            "{of} expires in {left}, on {on} UTC; it should have been renewed"
+        )]
     };
     let expired = |on: &str| {
         let then = "renew it, and see that the relay serves the new one";
@@ -62,14 +66,25 @@ fn the_time_that_a_certificate_has_left_decides() {
     let table = [
         (GOOD, vec![]),
         ((NOW - DAY, NOW + 7 * DAY), vec![]),
-        ((NOW - DAY, NOW + 7 * DAY - 1), soon("6 days", "2027-01-22 07:59:59")),
+        (
+            (NOW - DAY, NOW + 7 * DAY - 1),
+            soon("6 days", "2027-01-22 07:59:59"),
+        ),
         ((NOW - DAY, NOW + DAY), soon("a day", "2027-01-16 08:00:00")),
-        ((NOW - DAY, NOW + HOUR), soon("an hour", "2027-01-15 09:00:00")),
-        ((NOW - DAY, NOW), soon("less than an hour", "2027-01-15 08:00:00")),
+        (
+            (NOW - DAY, NOW + HOUR),
+            soon("an hour", "2027-01-15 09:00:00"),
+        ),
+        (
+            (NOW - DAY, NOW),
+            soon("less than an hour", "2027-01-15 08:00:00"),
+        ),
         ((NOW - DAY, NOW - 1), expired("2027-01-15 07:59:59")),
         (
             (NOW + 1, NOW + YEAR),
-            vec![format!("{of} is not valid before 2027-01-15 08:00:01 UTC; is a clock wrong?")],
+            vec![format!(
+                "{of} is not valid before 2027-01-15 08:00:01 UTC; is a clock wrong?"
+            )],
         ),
     ];
     for ((from, until), expected) in table {
@@ -90,8 +105,10 @@ fn whatever_is_shown_besides_must_not_run_out_either() {
     let stale = other.sign("between.test", valid(NOW - DAY, NOW + DAY));
     assert_eq!(
         words(&[&leaf, &stale], &CertCheck::HostName, authority.roots()),
-        ["the certificate of CN=between.test expires in a day, on 2027-01-16 08:00:00 UTC; it \
-          should have been renewed"]
+        [
+            "the certificate of CN=between.test expires in a day, on 2027-01-16 08:00:00 UTC; it \
+          should have been renewed"
+        ]
     );
     // Roots are not used as they are shown.
     let old_root = self_signed("root.test", valid(NOW - YEAR, NOW - DAY));
@@ -105,7 +122,10 @@ fn somebody_must_vouch_for_the_name() {
     let leaf = authority.sign("derp.test", valid(GOOD.0, GOOD.1));
     let check = |check: &CertCheck, name, roots| words_of(&[&leaf], check, name, roots);
     let none = Vec::<String>::new();
-    assert_eq!(check(&CertCheck::HostName, "derp.test", authority.roots()), none);
+    assert_eq!(
+        check(&CertCheck::HostName, "derp.test", authority.roots()),
+        none
+    );
     let fronted = CertCheck::OtherName(host("derp.test"));
     assert_eq!(check(&fronted, "front.test", authority.roots()), none);
     assert_eq!(
@@ -113,7 +133,11 @@ fn somebody_must_vouch_for_the_name() {
         ["the certificate is not for front.test, but for derp.test"]
     );
     assert_eq!(
-        check(&CertCheck::HostName, "derp.test", Authority::new("Other").roots()),
+        check(
+            &CertCheck::HostName,
+            "derp.test",
+            Authority::new("Other").roots()
+        ),
         [format!(
             "the certificate comes from no authority that this machine trusts; if it should be \
              this one, set CertName of the node to {}",
@@ -124,7 +148,10 @@ fn somebody_must_vouch_for_the_name() {
         check(&CertCheck::HostName, "derp.test", RootCertStore::empty()),
         ["this machine has no root certificates to check the server's certificate with"]
     );
-    assert_eq!(check(&CertCheck::Insecure, "front.test", RootCertStore::empty()), none);
+    assert_eq!(
+        check(&CertCheck::Insecure, "front.test", RootCertStore::empty()),
+        none
+    );
 }
 
 #[test]
@@ -156,9 +183,14 @@ fn a_pin_is_for_one_certificate_alone() {
     let seen = CertPin::of(&other.cert);
     assert_eq!(
         pinned(&[&other], "derp.test"),
-        [format!("the server's certificate is {seen}, not the pinned one")]
+        [format!(
+            "the server's certificate is {seen}, not the pinned one"
+        )]
     );
-    assert_eq!(pinned(&[&leaf, &other], "derp.test"), ["the server shows several certificates"]);
+    assert_eq!(
+        pinned(&[&leaf, &other], "derp.test"),
+        ["the server shows several certificates"]
+    );
     let meta = meta();
     assert!(pinned(&[&meta], "derp.test").contains(&PinError::NoCertificate.to_string()));
 }
@@ -174,7 +206,10 @@ fn names_and_addresses_of_a_certificate_are_told() {
         let dns = |name: String| rcgen::SanType::DnsName(name.try_into().unwrap());
         params.subject_alt_names.extend(more.map(dns));
     };
-    assert_eq!(names(&many), "192.0.2.1, n1.test, n2.test, n3.test, n4.test, others");
+    assert_eq!(
+        names(&many),
+        "192.0.2.1, n1.test, n2.test, n3.test, n4.test, others"
+    );
     let none = |params: &mut CertificateParams| params.subject_alt_names.clear();
     assert_eq!(names(&none), "no name and no address at all");
 }
@@ -187,5 +222,8 @@ fn what_is_no_certificate_is_a_fault() {
         judge(chain, &CertCheck::HostName, &host("derp.test"), &trust, now)
     };
     assert_eq!(shown(&[]), [CertificateFault::None]);
-    assert_eq!(shown(&[vec![0x30, 0x82, 0xff].into()]), [CertificateFault::Unreadable]);
+    assert_eq!(
+        shown(&[vec![0x30, 0x82, 0xff].into()]),
+        [CertificateFault::Unreadable]
+    );
 }

@@ -30,9 +30,14 @@ async fn with_list(authority: &Authority, list: Vec<u8>) -> Result<(), String> {
     let url = format!("http://{}/list.crl", listener.local_addr().unwrap());
     let identity = authority.sign("derp.test", listed(&url, 7));
     let server = tokio::spawn(script::serve(listener, vec![script::ok(&list)]));
-    let checked = words(authority, &identity).await.map_err(|words| words.replace(&url, "URL"));
+    let checked = words(authority, &identity)
+        .await
+        .map_err(|words| words.replace(&url, "URL"));
     let requests = server.await.unwrap();
-    assert!(requests[0].starts_with("GET /list.crl HTTP/1.1\r\n"), "{requests:?}");
+    assert!(
+        requests[0].starts_with("GET /list.crl HTTP/1.1\r\n"),
+        "{requests:?}"
+    );
     checked
 }
 
@@ -44,7 +49,10 @@ async fn a_certificate_that_was_taken_back_is_bad() {
     assert_eq!(with_list(&authority, list(&[6, 8])).await, Ok(()));
     let revoked = "the certificate of CN=derp.test has been revoked on 2027-01-14 08:00:00 UTC; \
                    get a new one";
-    assert_eq!(with_list(&authority, list(&[6, 7])).await, Err(revoked.to_owned()));
+    assert_eq!(
+        with_list(&authority, list(&[6, 7])).await,
+        Err(revoked.to_owned())
+    );
 }
 
 #[tokio::test]
@@ -53,13 +61,22 @@ async fn a_list_that_says_nothing_is_bad_too() {
     let strangers = Authority::new("Stranger").revoke(&[], unix(NOW));
     let not_covered = "the revocation list at URL says nothing of the certificate: it is not its \
                        issuer's";
-    assert_eq!(with_list(&authority, strangers).await, Err(not_covered.to_owned()));
+    assert_eq!(
+        with_list(&authority, strangers).await,
+        Err(not_covered.to_owned())
+    );
     // The same name, and another key.
     let forged = Authority::new("Test").revoke(&[], unix(NOW));
     let words = with_list(&authority, forged).await.unwrap_err();
-    assert!(words.starts_with("the revocation list at URL is refused: "), "{words}");
+    assert!(
+        words.starts_with("the revocation list at URL is refused: "),
+        "{words}"
+    );
     let words = with_list(&authority, b"<html>".to_vec()).await.unwrap_err();
-    assert!(words.starts_with("the revocation list at URL cannot be read: "), "{words}");
+    assert!(
+        words.starts_with("the revocation list at URL cannot be read: "),
+        "{words}"
+    );
 }
 
 #[tokio::test]
@@ -70,11 +87,15 @@ async fn a_list_that_does_not_come_is_bad() {
     drop(listener);
     let nowhere = authority.sign("derp.test", listed(&format!("http://{address}/"), 7));
     let fault = words(&authority, &nowhere).await.unwrap_err();
-    let start = format!("cannot fetch the certificate's revocation list: cannot connect to {address}");
+    let start =
+        format!("cannot fetch the certificate's revocation list: cannot connect to {address}");
     assert!(fault.starts_with(&start), "{fault}");
     let directory = authority.sign("derp.test", listed("ldap://ca.test/list", 7));
     let fault = words(&authority, &directory).await.unwrap_err();
-    assert!(fault.ends_with("is no http or https URL with a host"), "{fault}");
+    assert!(
+        fault.ends_with("is no http or https URL with a host"),
+        "{fault}"
+    );
 }
 
 #[tokio::test]
@@ -86,15 +107,21 @@ async fn a_certificate_need_not_name_a_list_unless_its_authority_always_does() {
         (
             "Let's Encrypt",
             since,
-            Err("the certificate of CN=derp.test names no revocation list, which its authority \
+            Err(
+                "the certificate of CN=derp.test names no revocation list, which its authority \
                  always does"
-                .to_owned()),
+                    .to_owned(),
+            ),
         ),
     ];
     for (organization, from, expected) in table {
         let authority = Authority::new(organization);
         let dates = |params: &mut CertificateParams| valid(from, NOW + 86_400)(params);
         let identity = authority.sign("derp.test", dates);
-        assert_eq!(words(&authority, &identity).await, expected, "{organization} {from}");
+        assert_eq!(
+            words(&authority, &identity).await,
+            expected,
+            "{organization} {from}"
+        );
     }
 }

@@ -10,7 +10,11 @@ use crate::tls::{self, KeyExchange};
 use crate::traffic::Sizes;
 
 #[derive(Debug, Parser)]
-#[command(name = "load", args_override_self = true, about = "Loads a DERP relay and prints what it cost, as a line of JSON")]
+#[command(
+    name = "load",
+    args_override_self = true,
+    about = "Loads a DERP relay and prints what it cost, as a line of JSON"
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) relay: Relay,
@@ -40,8 +44,16 @@ impl Relay {
     /// Where the relay is not on this machine: this program is no way to load another's.
     pub(crate) fn target(&self) -> Result<Target> {
         on_loopback(self.addr.ip())?;
-        let tls = if self.plain { None } else { Some(tls::config(self.kx)?) };
-        Ok(Target { addr: self.addr, tls, receive_buffer: None })
+        let tls = if self.plain {
+            None
+        } else {
+            Some(tls::config(self.kx)?)
+        };
+        Ok(Target {
+            addr: self.addr,
+            tls,
+            receive_buffer: None,
+        })
     }
 }
 
@@ -89,8 +101,13 @@ impl Span {
     /// The times at which measuring starts and ends, in nanoseconds from now.
     pub(crate) fn bounds(&self) -> Result<(u64, u64)> {
         let nanos = |seconds: f64| -> Result<u64> {
-            ensure!((0.0..=600.0).contains(&seconds), "{seconds} s is not a time to measure");
-            Ok(crate::clock::nanos(std::time::Duration::from_secs_f64(seconds)))
+            ensure!(
+                (0.0..=600.0).contains(&seconds),
+                "{seconds} s is not a time to measure"
+            );
+            Ok(crate::clock::nanos(std::time::Duration::from_secs_f64(
+                seconds,
+            )))
         };
         let start = nanos(self.warm_up)?;
         Ok((start, start + nanos(self.seconds)?))
@@ -154,7 +171,11 @@ pub(crate) struct Paced {
 
 impl Paced {
     pub(crate) fn sizes(&self) -> Sizes {
-        if self.mixed { Sizes::Mixed(64, 1400) } else { Sizes::Fixed(self.size) }
+        if self.mixed {
+            Sizes::Mixed(64, 1400)
+        } else {
+            Sizes::Fixed(self.size)
+        }
     }
 }
 

@@ -53,7 +53,8 @@ impl Clients {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         let source = timer.as_raw_fd();
-        poll.registry().register(&mut SourceFd(&source), TIMER, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut SourceFd(&source), TIMER, Interest::READABLE)?;
         Ok(Self {
             poll,
             events: Events::with_capacity(1024),
@@ -83,11 +84,19 @@ impl Clients {
     }
 
     fn log_in(&self, target: &Target, number: usize) -> Result<Member> {
-        let client = target.log_in().with_context(|| format!("login of client {number}"))?;
+        let client = target
+            .log_in()
+            .with_context(|| format!("login of client {number}"))?;
         let mut conn = Conn::new(client)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut conn.socket, Token(number), interest)?;
-        Ok(Member { conn, dirty: false, listens: true })
+        self.poll
+            .registry()
+            .register(&mut conn.socket, Token(number), interest)?;
+        Ok(Member {
+            conn,
+            dirty: false,
+            listens: true,
+        })
     }
 
     pub(crate) fn key(&self, client: usize) -> NodePublic {
@@ -127,7 +136,10 @@ impl Clients {
     /// Ends a later [`Self::turn`] after `nanos`, more exactly than its timeout can.
     pub(crate) fn wake_in(&self, nanos: u64) -> Result<()> {
         let value = Timespec::try_from(Duration::from_nanos(nanos.max(1)))?;
-        let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: value,
+        };
         // Events are edges: an expiry that nobody reads does not repeat, and this call resets it.
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         Ok(())
@@ -150,8 +162,14 @@ impl Clients {
             }
             if event.is_readable() && member.listens {
                 let keep_alives = &mut self.keep_alives;
-                while receive(member, client, &mut self.buffer, usize::MAX, to, keep_alives)?
-                    == Progress::MaybeMore
+                while receive(
+                    member,
+                    client,
+                    &mut self.buffer,
+                    usize::MAX,
+                    to,
+                    keep_alives,
+                )? == Progress::MaybeMore
                 {}
             }
         }
@@ -167,7 +185,14 @@ impl Clients {
     ) -> Result<usize> {
         let member = &mut self.all[client];
         let before = member.conn.received;
-        receive(member, client, &mut self.buffer, limit, to, &mut self.keep_alives)?;
+        receive(
+            member,
+            client,
+            &mut self.buffer,
+            limit,
+            to,
+            &mut self.keep_alives,
+        )?;
         Ok(member.conn.received - before)
     }
 }
@@ -181,15 +206,19 @@ fn receive(
     keep_alives: &mut u64,
 ) -> Result<Progress> {
     to.next_read();
-    member.conn.receive(buffer, limit, &mut |frame| match frame {
-        ServerFrame::RecvPacket { src, packet } => to.packet(client, *src, packet),
-        ServerFrame::KeepAlive => {
-            *keep_alives += 1;
-            Ok(())
-        }
-        // Whoever exchanged packets with somebody hears that it left.
-        ServerFrame::PeerGone { .. }
-        | ServerFrame::Health(_) | ServerFrame::Unknown(_) | ServerFrame::Pong(_) => Ok(()),
-        other => anyhow::bail!("a frame that no test asks for: {other:?}"),
-    })
+    member
+        .conn
+        .receive(buffer, limit, &mut |frame| match frame {
+            ServerFrame::RecvPacket { src, packet } => to.packet(client, *src, packet),
+            ServerFrame::KeepAlive => {
+                *keep_alives += 1;
+                Ok(())
+            }
+            // Whoever exchanged packets with somebody hears that it left.
+            ServerFrame::PeerGone { .. }
+            | ServerFrame::Health(_)
+            | ServerFrame::Unknown(_)
+            | ServerFrame::Pong(_) => Ok(()),
+            other => anyhow::bail!("a frame that no test asks for: {other:?}"),
+        })
 }

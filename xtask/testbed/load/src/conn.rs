@@ -123,7 +123,11 @@ impl Conn {
 
 /// A short read means that the socket is empty: asking once more would be a wasted call.
 fn progress(filled: usize, end: usize) -> Progress {
-    if filled < end { Progress::Drained } else { Progress::MaybeMore }
+    if filled < end {
+        Progress::Drained
+    } else {
+        Progress::MaybeMore
+    }
 }
 
 /// Finds frames in the stream, wherever its pieces begin and end.
@@ -163,12 +167,45 @@ impl Frames {
         loop {
             match self.scanner.scan(&bytes[at..])? {
                 Scanned::Frame { ty, body } => {
-                    on_frame(&ServerFrame::parse(ty, &bytes[at + body.start..at + body.end])?)?;
+                    on_frame(&ServerFrame::parse(
+                        ty,
+                        &bytes[at + body.start..at + body.end],
+                    )?)?;
                     at += body.end;
                 }
                 Scanned::Skipped { end, .. } | Scanned::Skipping { end } => at += end,
                 Scanned::Partial { .. } => return Ok(at),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_found_wherever_the_pieces_of_the_stream_end() {
+        let src = NodePublic::from_bytes([7; 32]);
+        let mut wire = Vec::new();
+        let sent: Vec<Vec<u8>> = (0..9_u8).map(|n| vec![n; usize::from(n) * 11]).collect();
+        for packet in &sent {
+            ServerFrame::RecvPacket { src, packet }.encode(&mut wire);
+            ServerFrame::KeepAlive.encode(&mut wire);
+        }
+        for step in 1..=wire.len() {
+            let mut frames = Frames::default();
+            let mut got = Vec::new();
+            for piece in wire.chunks(step) {
+                let take = &mut |frame: &ServerFrame<'_>| {
+                    if let ServerFrame::RecvPacket { packet, .. } = frame {
+                        got.push(packet.to_vec());
+                    }
+                    Ok(())
+                };
+                frames.take(piece, take).unwrap();
+            }
+            assert_eq!(got, sent, "pieces of {step} bytes");
         }
     }
 }

@@ -12,7 +12,10 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self { buckets: vec![0; bucket(u64::MAX) + 1], count: 0 }
+        Self {
+            buckets: vec![0; bucket(u64::MAX) + 1],
+            count: 0,
+        }
     }
 
     /// How many times were seen.
@@ -70,9 +73,17 @@ mod tests {
     #[test]
     fn every_time_has_a_bucket_near_it() {
         for power in 0..63 {
-            for nanos in [1 << power, (1 << power) + 1, (3 << power) / 2, (2 << power) - 1] {
+            for nanos in [
+                1 << power,
+                (1 << power) + 1,
+                (3 << power) / 2,
+                (2 << power) - 1,
+            ] {
                 let middle = middle(bucket(nanos));
-                assert!(middle.abs_diff(nanos) <= nanos / 64, "{nanos} ns are told as {middle}");
+                assert!(
+                    middle.abs_diff(nanos) <= nanos / 64,
+                    "{nanos} ns are told as {middle}"
+                );
             }
         }
         assert_eq!(bucket(0), 0);
@@ -88,7 +99,10 @@ mod tests {
         }
         for (share, expected) in [(0.5, 500.0), (0.99, 990.0), (0.999, 999.0), (1.0, 1000.0)] {
             let told = histogram.quantile(share);
-            assert!((told - expected).abs() <= expected / 64.0, "{share}: {told}");
+            assert!(
+                (told - expected).abs() <= expected / 64.0,
+                "{share}: {told}"
+            );
         }
     }
 }

@@ -68,7 +68,11 @@ impl Target {
         login.open(sealed)?;
         ensure!(link.plain.is_empty(), "the server sent more than the login");
         let records = link.tls.map(Records::take_over).transpose()?;
-        Ok(LoggedIn { key: key.public(), socket: link.socket, records })
+        Ok(LoggedIn {
+            key: key.public(),
+            socket: link.socket,
+            records,
+        })
     }
 }
 
@@ -87,11 +91,17 @@ impl Link {
         if let Some(size) = target.receive_buffer {
             socket.set_recv_buffer_size(size)?;
         }
-        socket.connect_timeout(&target.addr.into(), DEADLINE).context("connecting")?;
+        socket
+            .connect_timeout(&target.addr.into(), DEADLINE)
+            .context("connecting")?;
         socket.set_tcp_nodelay(true)?;
         socket.set_read_timeout(Some(DEADLINE))?;
         socket.set_write_timeout(Some(DEADLINE))?;
-        let mut link = Self { socket: socket.into(), tls: None, plain: Vec::new() };
+        let mut link = Self {
+            socket: socket.into(),
+            tls: None,
+            plain: Vec::new(),
+        };
         if let Some(config) = &target.tls {
             let name = ServerName::IpAddress(target.addr.ip().into());
             link.tls = Some(ClientConnection::new(Arc::clone(config), name)?);
@@ -118,7 +128,9 @@ impl Link {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let Some(tls) = &mut self.tls else { return Ok(()) };
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
         while tls.wants_write() {
             tls.write_tls(&mut self.socket)?;
         }
@@ -130,7 +142,11 @@ impl Link {
         loop {
             if let Some(header) = FrameHeader::parse(&self.plain) {
                 let len = HEADER_LEN + usize::try_from(header.len)?;
-                ensure!(len <= 4096, "{:?} of {len} bytes during the login", header.ty);
+                ensure!(
+                    len <= 4096,
+                    "{:?} of {len} bytes during the login",
+                    header.ty
+                );
                 if self.plain.len() >= len {
                     return Ok(self.plain.drain(..len).collect());
                 }
@@ -157,7 +173,8 @@ impl Link {
             tls.read_tls(&mut rest)?;
             let state = tls.process_new_packets()?;
             let start = self.plain.len();
-            self.plain.resize(start + state.plaintext_bytes_to_read(), 0);
+            self.plain
+                .resize(start + state.plaintext_bytes_to_read(), 0);
             tls.reader().read_exact(&mut self.plain[start..])?;
         }
         Ok(())

@@ -34,7 +34,10 @@
 //! What is not here: comparisons. `cargo xtask bench` starts relays, runs this against each of
 //! them in turn, and draws the table.
 
-#![expect(clippy::print_stdout, reason = "the line of JSON is this program's result")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the line of JSON is this program's result"
+)]
 
 mod args;
 mod clients;

@@ -36,8 +36,13 @@ impl Packets {
     pub(crate) fn new() -> Self {
         let len = MAX_LEN + usize::try_from(OFFSETS).expect("it is small");
         let mut state = 0x9e37_79b9_7f4a_7c15;
-        let pattern = (0..len).map(|_| next_random(&mut state).to_le_bytes()[7]).collect();
-        Self { pattern, scratch: Vec::with_capacity(MAX_LEN) }
+        let pattern = (0..len)
+            .map(|_| next_random(&mut state).to_le_bytes()[7])
+            .collect();
+        Self {
+            pattern,
+            scratch: Vec::with_capacity(MAX_LEN),
+        }
     }
 
     /// The packet with this label, `len` bytes long.
@@ -56,19 +61,40 @@ impl Packets {
 
     /// The label of a packet that is exactly what [`Self::write`] made.
     pub(crate) fn check(&self, packet: &[u8]) -> Result<Label> {
-        let (head, body) = packet.split_first_chunk::<MIN_LEN>().context("a packet was cut")?;
+        let (head, body) = packet
+            .split_first_chunk::<MIN_LEN>()
+            .context("a packet was cut")?;
         let number = |at: usize| {
-            u64::from_le_bytes(head[at..at + 8].try_into().expect("eight of the head's bytes"))
+            u64::from_le_bytes(
+                head[at..at + 8]
+                    .try_into()
+                    .expect("eight of the head's bytes"),
+            )
         };
         let half = |at: usize| {
-            u32::from_le_bytes(head[at..at + 4].try_into().expect("four of the head's bytes"))
+            u32::from_le_bytes(
+                head[at..at + 4]
+                    .try_into()
+                    .expect("four of the head's bytes"),
+            )
         };
-        let label = Label { number: number(0), sent: number(8), flow: half(16) };
+        let label = Label {
+            number: number(0),
+            sent: number(8),
+            flow: half(16),
+        };
         let len = usize::try_from(half(20))?;
-        ensure!(len == packet.len(), "{label:?} has {} bytes, not {len}", packet.len());
+        ensure!(
+            len == packet.len(),
+            "{label:?} has {} bytes, not {len}",
+            packet.len()
+        );
         ensure!(len <= MAX_LEN, "{label:?} is longer than any");
         let offset = offset(label);
-        ensure!(body == &self.pattern[offset..offset + body.len()], "{label:?} was changed");
+        ensure!(
+            body == &self.pattern[offset..offset + body.len()],
+            "{label:?} was changed"
+        );
         Ok(label)
     }
 }
@@ -90,14 +116,21 @@ pub(crate) fn next_random(state: &mut u64) -> u64 {
 mod tests {
     use super::*;
 
-    const LABEL: Label = Label { flow: 3, number: 77, sent: 123_456 };
+    const LABEL: Label = Label {
+        flow: 3,
+        number: 77,
+        sent: 123_456,
+    };
 
     #[test]
     fn a_packet_tells_which_one_it_is() {
         let mut packets = Packets::new();
         for len in [MIN_LEN, 64, 1280, MAX_LEN] {
             let packet = packets.write(LABEL, len).to_vec();
-            assert_eq!((packets.check(&packet).unwrap(), packet.len()), (LABEL, len));
+            assert_eq!(
+                (packets.check(&packet).unwrap(), packet.len()),
+                (LABEL, len)
+            );
         }
     }
 

@@ -19,7 +19,10 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn start(pid: u32) -> Result<Self> {
-        let threads = read_threads(pid)?.into_iter().map(|(id, at)| (id, (at, at))).collect();
+        let threads = read_threads(pid)?
+            .into_iter()
+            .map(|(id, at)| (id, (at, at)))
+            .collect();
         Ok(Self { pid, threads })
     }
 
@@ -29,7 +32,11 @@ impl Cpu {
             // A thread that is new began with nothing.
             self.threads.entry(id).or_insert((0, 0)).1 = now;
         }
-        Ok(self.threads.values().map(|(start, last)| last - start).sum())
+        Ok(self
+            .threads
+            .values()
+            .map(|(start, last)| last - start)
+            .sum())
     }
 }
 
@@ -38,12 +45,21 @@ fn read_threads(pid: u32) -> Result<Vec<(u32, u64)>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).context("the server's threads")?;
     for entry in tasks {
         let entry = entry?;
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(id) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         // It may have ended since the folder was read.
-        let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) else { continue };
-        let first = text.split_whitespace().next().context("an empty schedstat")?;
+        let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) else {
+            continue;
+        };
+        let first = text
+            .split_whitespace()
+            .next()
+            .context("an empty schedstat")?;
         threads.push((id, first.parse()?));
     }
     Ok(threads)
@@ -51,7 +67,8 @@ fn read_threads(pid: u32) -> Result<Vec<(u32, u64)>> {
 
 /// The memory of a process that is in RAM, in bytes (`VmRSS`).
 pub(crate) fn rss(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the server's status")?;
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).context("the server's status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib: u64 = line
         .and_then(|line| line.split_whitespace().next())
@@ -63,7 +80,11 @@ pub(crate) fn rss(pid: u32) -> Result<u64> {
 /// How busy the machine was in the last minute.
 pub(crate) fn load_average() -> Result<f64> {
     let text = fs::read_to_string("/proc/loadavg")?;
-    Ok(text.split_whitespace().next().context("an empty loadavg")?.parse()?)
+    Ok(text
+        .split_whitespace()
+        .next()
+        .context("an empty loadavg")?
+        .parse()?)
 }
 
 /// Lets the threads of a process settle: waits until it has used less than a hundredth of the
@@ -92,7 +113,9 @@ mod tests {
         let mut cpu = Cpu::start(std::process::id()).unwrap();
         let worker = std::thread::spawn(|| {
             let mut state = 1;
-            (0..5_000_000).fold(0, |sum: u64, _| sum ^ crate::packet::next_random(&mut state))
+            (0..5_000_000).fold(0, |sum: u64, _| {
+                sum ^ crate::packet::next_random(&mut state)
+            })
         });
         while !worker.is_finished() {
             cpu.used().unwrap();

@@ -35,7 +35,10 @@ impl Records {
     /// Takes over from rustls, which must hold no bytes of either direction any more.
     pub(crate) fn take_over(tls: ClientConnection) -> Result<Self> {
         let secrets = tls.dangerous_extract_secrets()?;
-        Ok(Self { tx: Direction::new(secrets.tx)?, rx: Direction::new(secrets.rx)? })
+        Ok(Self {
+            tx: Direction::new(secrets.tx)?,
+            rx: Direction::new(secrets.rx)?,
+        })
     }
 
     /// Appends a record to `out` that holds what `write` appends.
@@ -63,7 +66,11 @@ impl Records {
         if header[0] == CHANGE_CIPHER_SPEC {
             return Ok(&[]);
         }
-        ensure!(header[0] == APPLICATION_DATA, "a record of type {} in the clear", header[0]);
+        ensure!(
+            header[0] == APPLICATION_DATA,
+            "a record of type {} in the clear",
+            header[0]
+        );
         let nonce = self.rx.next_nonce();
         let plain = self
             .rx
@@ -71,11 +78,17 @@ impl Records {
             .open_in_place(nonce, Aad::from(&*header), sealed)
             .ok()
             .context("a record does not open")?;
-        let end = plain.iter().rposition(|&byte| byte != 0).context("a record without a type")?;
+        let end = plain
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .context("a record without a type")?;
         match plain[end] {
             APPLICATION_DATA => Ok(&plain[..end]),
             HANDSHAKE if plain[0] == NEW_SESSION_TICKET => Ok(&[]),
-            HANDSHAKE => bail!("a handshake message of type {} after the handshake", plain[0]),
+            HANDSHAKE => bail!(
+                "a handshake message of type {} after the handshake",
+                plain[0]
+            ),
             ALERT => bail!("the server sent alert {:?}", &plain[..end]),
             other => bail!("a record of type {other}"),
         }
@@ -87,9 +100,15 @@ impl Direction {
         let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
             bail!("the server chose another cipher than the one that was offered");
         };
-        let key = UnboundKey::new(&AES_128_GCM, key.as_ref()).ok().context("the key's length")?;
+        let key = UnboundKey::new(&AES_128_GCM, key.as_ref())
+            .ok()
+            .context("the key's length")?;
         let iv = iv.as_ref().try_into().context("the nonce's length")?;
-        Ok(Self { key: LessSafeKey::new(key), iv, sequence })
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            iv,
+            sequence,
+        })
     }
 
     fn next_nonce(&mut self) -> Nonce {
@@ -106,4 +125,57 @@ impl Direction {
 pub(crate) fn record_len(bytes: &[u8]) -> Option<usize> {
     let &[_, _, _, high, low] = bytes.first_chunk::<RECORD_HEADER_LEN>()?;
     Some(RECORD_HEADER_LEN + usize::from(u16::from_be_bytes([high, low])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn direction() -> Direction {
+        let key = UnboundKey::new(&AES_128_GCM, &[7; 16]).unwrap();
+        Direction {
+            key: LessSafeKey::new(key),
+            iv: [9; NONCE_LEN],
+            sequence: 0,
+        }
+    }
+
+    /// Both directions have the same keys: what it seals, it opens.
+    fn mirror() -> Records {
+        Records {
+            tx: direction(),
+            rx: direction(),
+        }
+    }
+
+    fn sealed(records: &mut Records, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        records.seal(&mut out, |out| out.extend_from_slice(plain));
+        out
+    }
+
+    #[test]
+    fn records_open_in_their_order_and_in_no_other() {
+        let mut records = mirror();
+        let mut first = sealed(&mut records, b"first");
+        let mut second = sealed(&mut records, b"second\0\0");
+        assert_eq!(record_len(&first), Some(first.len()));
+        assert_eq!(records.open(&mut first).unwrap(), b"first");
+        assert_eq!(records.open(&mut second).unwrap(), b"second\0\0");
+
+        let mut records = mirror();
+        sealed(&mut records, b"first");
+        let mut second = sealed(&mut records, b"second");
+        assert!(records.open(&mut second).is_err());
+    }
+
+    #[test]
+    fn a_changed_record_does_not_open() {
+        for at in [0, 4, RECORD_HEADER_LEN, 20] {
+            let mut records = mirror();
+            let mut record = sealed(&mut records, b"a frame");
+            record[at] ^= 1;
+            assert!(records.open(&mut record).is_err(), "byte {at}");
+        }
+    }
 }

@@ -31,7 +31,12 @@ impl Watch {
     pub(crate) fn start(clock: Clock, server_pid: u32) -> Result<Self> {
         let own = Cpu::start(std::process::id())?;
         let server = Cpu::start(server_pid)?;
-        Ok(Self { clock, start: clock.now(), server, own })
+        Ok(Self {
+            clock,
+            start: clock.now(),
+            server,
+            own,
+        })
     }
 
     /// Sees threads that may end before the stretch does.
@@ -42,7 +47,11 @@ impl Watch {
     pub(crate) fn end(mut self) -> Result<Cost> {
         let seconds = micros(self.clock.now() - self.start) / 1e6;
         let server_us = micros(self.server.used()?);
-        Ok(Cost { seconds, server_us, own_us: micros(self.own.used()?) })
+        Ok(Cost {
+            seconds,
+            server_us,
+            own_us: micros(self.own.used()?),
+        })
     }
 }
 
@@ -62,7 +71,11 @@ impl Report {
     pub(crate) fn add(&mut self, name: &str, value: impl Into<Value>) {
         let value = match value.into() {
             Value::Number(number) if number.is_f64() => {
-                json!(number.as_f64().map(|value| (value * 1000.0).round() / 1000.0))
+                json!(
+                    number
+                        .as_f64()
+                        .map(|value| (value * 1000.0).round() / 1000.0)
+                )
             }
             other => other,
         };

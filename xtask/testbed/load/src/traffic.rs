@@ -80,7 +80,11 @@ impl Traffic {
             ready: Vec::new(),
             clock,
             now: None,
-            arrivals: Arrivals { packets: 0, bytes: 0, ages: Histogram::new() },
+            arrivals: Arrivals {
+                packets: 0,
+                bytes: 0,
+                ages: Histogram::new(),
+            },
             gaps: 0,
         })
     }
@@ -88,7 +92,15 @@ impl Traffic {
     /// Adds a flow and returns its number.
     pub(crate) fn add(&mut self, clients: &Clients, from: usize, to: usize) -> usize {
         let (src, dst) = (clients.key(from), clients.key(to));
-        let flow = Flow { from, to, src, dst, sent: 0, expected: 0, ready: true };
+        let flow = Flow {
+            from,
+            to,
+            src,
+            dst,
+            sent: 0,
+            expected: 0,
+            ready: true,
+        };
         self.flows.push(flow);
         self.ready.push(self.flows.len() - 1);
         self.flows.len() - 1
@@ -110,9 +122,19 @@ impl Traffic {
         };
         let number = u32::try_from(flow).expect("there are few flows");
         let flow = &mut self.flows[flow];
-        let label = Label { flow: number, number: flow.sent, sent: self.clock.now() };
+        let label = Label {
+            flow: number,
+            number: flow.sent,
+            sent: self.clock.now(),
+        };
         let packet = self.packets.write(label, len);
-        clients.queue(flow.from, &ClientFrame::SendPacket { dst: flow.dst, packet });
+        clients.queue(
+            flow.from,
+            &ClientFrame::SendPacket {
+                dst: flow.dst,
+                packet,
+            },
+        );
         flow.sent += 1;
     }
 
@@ -128,7 +150,11 @@ impl Traffic {
 
     /// Forgets what has arrived, and what was lost on the way.
     pub(crate) fn restart_counting(&mut self) {
-        self.arrivals = Arrivals { packets: 0, bytes: 0, ages: Histogram::new() };
+        self.arrivals = Arrivals {
+            packets: 0,
+            bytes: 0,
+            ages: Histogram::new(),
+        };
     }
 
     /// How many packets are under way.
@@ -156,8 +182,16 @@ impl Receiver for Traffic {
         let label = self.packets.check(packet)?;
         let number = usize::try_from(label.flow)?;
         let flow = self.flows.get_mut(number).context("a packet of no flow")?;
-        ensure!(flow.src == src, "{label:?} is said to come from {src:?}, not {:?}", flow.src);
-        ensure!(flow.to == client, "{label:?} came to client {client}, not {}", flow.to);
+        ensure!(
+            flow.src == src,
+            "{label:?} is said to come from {src:?}, not {:?}",
+            flow.src
+        );
+        ensure!(
+            flow.to == client,
+            "{label:?} came to client {client}, not {}",
+            flow.to
+        );
         ensure!(
             (flow.expected..flow.sent).contains(&label.number),
             "{label:?} was seen before, or was overtaken: {} comes next",
@@ -175,5 +209,80 @@ impl Receiver for Traffic {
         arrivals.bytes += u64::try_from(packet.len())?;
         arrivals.ages.add(now.saturating_sub(label.sent));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SRC: NodePublic = NodePublic::from_bytes([1; 32]);
+    const DST: NodePublic = NodePublic::from_bytes([2; 32]);
+
+    /// One flow from client 0 to client 1, and its first four packets as they were sent.
+    fn four_sent() -> (Traffic, Vec<Vec<u8>>) {
+        let mut traffic = Traffic::new(Clock::start(), Sizes::Fixed(100)).unwrap();
+        let flow = Flow {
+            from: 0,
+            to: 1,
+            src: SRC,
+            dst: DST,
+            sent: 4,
+            expected: 0,
+            ready: false,
+        };
+        traffic.flows.push(flow);
+        let label = |number| Label {
+            flow: 0,
+            number,
+            sent: 0,
+        };
+        let packets = (0..4)
+            .map(|number| traffic.packets.write(label(number), 100).to_vec())
+            .collect();
+        (traffic, packets)
+    }
+
+    #[test]
+    fn what_arrives_in_order_is_counted() {
+        let (mut traffic, packets) = four_sent();
+        for packet in &packets {
+            traffic.packet(1, SRC, packet).unwrap();
+        }
+        assert_eq!(
+            (
+                traffic.arrivals.packets,
+                traffic.arrivals.bytes,
+                traffic.lost()
+            ),
+            (4, 400, 0)
+        );
+        assert_eq!(traffic.ready, [0]);
+    }
+
+    #[test]
+    fn a_gap_and_what_never_came_are_lost() {
+        let (mut traffic, packets) = four_sent();
+        traffic.packet(1, SRC, &packets[2]).unwrap();
+        assert_eq!((traffic.arrivals.packets, traffic.lost()), (1, 3));
+    }
+
+    #[test]
+    fn whatever_a_relay_must_not_do_ends_the_run() {
+        let refused = |client, src, order: &[usize]| {
+            let (mut traffic, packets) = four_sent();
+            order
+                .iter()
+                .map(|&at| traffic.packet(client, src, &packets[at]))
+                .any(|it| it.is_err())
+        };
+        assert!(!refused(1, SRC, &[0, 1, 3]));
+        assert!(refused(1, DST, &[0]), "another source");
+        assert!(refused(0, SRC, &[0]), "another receiver");
+        assert!(refused(1, SRC, &[0, 0]), "twice");
+        assert!(refused(1, SRC, &[1, 0]), "overtaken");
+        let (mut traffic, packets) = four_sent();
+        traffic.flows[0].sent = 3;
+        assert!(traffic.packet(1, SRC, &packets[3]).is_err(), "never sent");
     }
 }

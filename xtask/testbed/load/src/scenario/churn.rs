@@ -17,8 +17,16 @@ const PERIOD: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(relay: &Relay, args: &Churn, clock: Clock) -> Result<Report> {
-    ensure!((10..=19_000).contains(&args.clients), "{} clients", args.clients);
-    ensure!(args.seconds <= 600, "{} s is not a time to measure", args.seconds);
+    ensure!(
+        (10..=19_000).contains(&args.clients),
+        "{} clients",
+        args.clients
+    );
+    ensure!(
+        args.seconds <= 600,
+        "{} s is not a time to measure",
+        args.seconds
+    );
     let target = relay.target()?;
     let mut run = Run::connect(relay, clock, &[(0, args.clients - 1)], Sizes::Fixed(64))?;
     settle(relay.pid, REST)?;
@@ -52,7 +60,10 @@ pub(crate) fn run(relay: &Relay, args: &Churn, clock: Clock) -> Result<Report> {
     report.add("seconds", cost.seconds);
     report.add("replaced", replaced);
     #[expect(clippy::cast_precision_loss, reason = "few logins fit into a run")]
-    report.add("server_us_per_login", cost.server_us / replaced.max(1) as f64);
+    report.add(
+        "server_us_per_login",
+        cost.server_us / replaced.max(1) as f64,
+    );
     report.add("rss_growth", growth);
     report.add_rss(relay.pid)?;
     Ok(report)

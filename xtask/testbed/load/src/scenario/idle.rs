@@ -18,9 +18,20 @@ const WARM_UP: usize = 64;
 const REST: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(relay: &Relay, args: &Idle, clock: Clock) -> Result<Report> {
-    ensure!((2..=19_000).contains(&args.clients), "{} clients", args.clients);
-    ensure!(args.clients.is_multiple_of(2), "every client needs another one to send to");
-    ensure!(args.seconds <= 120, "{} s is not a time to measure", args.seconds);
+    ensure!(
+        (2..=19_000).contains(&args.clients),
+        "{} clients",
+        args.clients
+    );
+    ensure!(
+        args.clients.is_multiple_of(2),
+        "every client needs another one to send to"
+    );
+    ensure!(
+        args.seconds <= 120,
+        "{} s is not a time to measure",
+        args.seconds
+    );
     let warm_up: Vec<_> = (1..WARM_UP).map(|to| (0, to)).collect();
     let mut run = Run::connect(relay, clock, &warm_up, Sizes::Fixed(64))?;
     round_of_packets(&mut run)?;
@@ -43,9 +54,11 @@ pub(crate) fn run(relay: &Relay, args: &Idle, clock: Clock) -> Result<Report> {
     let used = rss(relay.pid)?;
 
     let mut report = Report::new("idle")?;
-    #[expect(clippy::cast_precision_loss, reason = "the number is limited, and so is memory")]
-    let kib_per_client =
-        |now: u64| (now as f64 - before as f64) / 1024.0 / args.clients as f64;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the number is limited, and so is memory"
+    )]
+    let kib_per_client = |now: u64| (now as f64 - before as f64) / 1024.0 / args.clients as f64;
     report.add("clients", args.clients);
     report.add("login_s", micros(login) / 1e6);
     report.add("rss_kib_per_client", kib_per_client(connected));
@@ -74,6 +87,10 @@ fn round_of_packets(run: &mut Run) -> Result<()> {
         run.clients.flush()?;
         run.let_arrive()?;
     }
-    ensure!(run.traffic.lost() == 0, "{} packets were lost", run.traffic.lost());
+    ensure!(
+        run.traffic.lost() == 0,
+        "{} packets were lost",
+        run.traffic.lost()
+    );
     Ok(())
 }

@@ -51,7 +51,12 @@ struct Run {
 
 impl Run {
     /// Logs in as many clients as the flows name by number.
-    fn connect(relay: &Relay, clock: Clock, flows: &[(usize, usize)], sizes: Sizes) -> Result<Self> {
+    fn connect(
+        relay: &Relay,
+        clock: Clock,
+        flows: &[(usize, usize)],
+        sizes: Sizes,
+    ) -> Result<Self> {
         let target = relay.target()?;
         let mut clients = Clients::new()?;
         let mut traffic = Traffic::new(clock, sizes)?;
@@ -62,7 +67,12 @@ impl Run {
         for &(from, to) in flows {
             traffic.add(&clients, from, to);
         }
-        Ok(Self { clients, traffic, clock, server_pid: relay.pid })
+        Ok(Self {
+            clients,
+            traffic,
+            clock,
+            server_pid: relay.pid,
+        })
     }
 
     /// Tells what was measured, then lets the rest arrive and tells what was lost.

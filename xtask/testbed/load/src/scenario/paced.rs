@@ -13,9 +13,15 @@ use crate::report::{Report, Watch};
 const MAX_BACKLOG: usize = 1 << 20;
 
 pub(crate) fn run(relay: &Relay, args: &Paced, clock: Clock) -> Result<Report> {
-    ensure!((1..=1_000_000).contains(&args.pps), "{} packets a second", args.pps);
+    ensure!(
+        (1..=1_000_000).contains(&args.pps),
+        "{} packets a second",
+        args.pps
+    );
     ensure!(args.pairs > 0, "somebody has to send");
-    let flows: Vec<_> = (0..args.pairs).map(|pair| (2 * pair, 2 * pair + 1)).collect();
+    let flows: Vec<_> = (0..args.pairs)
+        .map(|pair| (2 * pair, 2 * pair + 1))
+        .collect();
     let mut run = Run::connect(relay, clock, &flows, args.sizes())?;
     for _ in 0..args.idle {
         run.clients.add(&relay.target()?)?;
@@ -118,8 +124,48 @@ fn send_until(run: &mut Run, schedule: &mut Schedule, end: u64) -> Result<()> {
         run.clients.flush()?;
         if armed != Some(schedule.due) {
             armed = Some(schedule.due);
-            run.clients.wake_in(schedule.due.saturating_sub(run.clock.now()))?;
+            run.clients
+                .wake_in(schedule.due.saturating_sub(run.clock.now()))?;
         }
         run.clients.turn(TURN, &mut run.traffic)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(poisson: bool) -> Schedule {
+        Schedule {
+            due: 0,
+            flow: 0,
+            flows: 10,
+            gap: 1000,
+            poisson,
+            random: 0xca11,
+            late: Histogram::new(),
+            held_back: 0,
+        }
+    }
+
+    #[test]
+    fn both_ways_of_pacing_keep_the_rate_and_use_every_flow() {
+        for poisson in [false, true] {
+            let mut schedule = schedule(poisson);
+            let mut uses = [0; 10];
+            for _ in 0..100_000 {
+                uses[schedule.flow] += 1;
+                schedule.advance();
+            }
+            assert!(
+                schedule.due.abs_diff(100_000_000) < 1_000_000,
+                "{}",
+                schedule.due
+            );
+            assert!(
+                uses.iter().all(|&count: &u64| count.abs_diff(10_000) < 500),
+                "{uses:?}"
+            );
+        }
     }
 }

@@ -13,7 +13,9 @@ use crate::traffic::Sizes;
 const PATIENCE: u32 = 30;
 
 pub(crate) fn pairs(relay: &Relay, args: &Pairs, clock: Clock) -> Result<Report> {
-    let flows: Vec<_> = (0..args.pairs).map(|pair| (2 * pair, 2 * pair + 1)).collect();
+    let flows: Vec<_> = (0..args.pairs)
+        .map(|pair| (2 * pair, 2 * pair + 1))
+        .collect();
     let mut run = Run::connect(relay, clock, &flows, Sizes::Fixed(args.size))?;
     measure(&mut run, "pairs", args.window, args.span)
 }
@@ -52,8 +54,16 @@ fn send_until(run: &mut Run, end: u64, window: u64) -> Result<()> {
         run.clients.flush()?;
         let before = run.traffic.arrivals.packets;
         run.clients.turn(TURN, &mut run.traffic)?;
-        quiet = if run.traffic.arrivals.packets == before { quiet + 1 } else { 0 };
-        ensure!(quiet < PATIENCE, "nothing arrives: {} packets were lost", run.traffic.lost());
+        quiet = if run.traffic.arrivals.packets == before {
+            quiet + 1
+        } else {
+            0
+        };
+        ensure!(
+            quiet < PATIENCE,
+            "nothing arrives: {} packets were lost",
+            run.traffic.lost()
+        );
     }
     Ok(())
 }

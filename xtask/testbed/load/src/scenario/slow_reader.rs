@@ -18,12 +18,23 @@ const TICK: u64 = 250_000;
 const MAX_BACKLOG: usize = 1 << 20;
 
 pub(crate) fn run(relay: &Relay, args: &SlowReader, clock: Clock) -> Result<Report> {
-    ensure!((10_000..=1_000_000_000).contains(&args.rate), "{} bytes a second", args.rate);
-    ensure!((1..=1_000_000).contains(&args.pps), "{} packets a second", args.pps);
+    ensure!(
+        (10_000..=1_000_000_000).contains(&args.rate),
+        "{} bytes a second",
+        args.rate
+    );
+    ensure!(
+        (1..=1_000_000).contains(&args.pps),
+        "{} packets a second",
+        args.pps
+    );
     let target = relay.target()?;
     let mut clients = Clients::new()?;
     let sender = clients.add(&target)?;
-    let reader = clients.add(&Target { receive_buffer: Some(RECEIVE_BUFFER), ..target })?;
+    let reader = clients.add(&Target {
+        receive_buffer: Some(RECEIVE_BUFFER),
+        ..target
+    })?;
     clients.stop_listening(reader);
     let mut traffic = Traffic::new(clock, Sizes::Fixed(args.size))?;
     let flow = traffic.add(&clients, sender, reader);
@@ -40,7 +51,11 @@ pub(crate) fn run(relay: &Relay, args: &SlowReader, clock: Clock) -> Result<Repo
         read_at: clock.now(),
         held_back: 0,
     };
-    let (start, end) = Span { seconds: args.seconds, warm_up: args.warm_up }.bounds()?;
+    let (start, end) = Span {
+        seconds: args.seconds,
+        warm_up: args.warm_up,
+    }
+    .bounds()?;
     let begin = clock.now();
     pair.run_until(begin + start)?;
     pair.traffic.restart_counting();
@@ -52,7 +67,10 @@ pub(crate) fn run(relay: &Relay, args: &SlowReader, clock: Clock) -> Result<Repo
     let mut report = Report::new("slow-reader")?;
     report.add("rate", args.rate);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-    report.add("offered_pps", (pair.traffic.sent() - sent) as f64 / cost.seconds);
+    report.add(
+        "offered_pps",
+        (pair.traffic.sent() - sent) as f64 / cost.seconds,
+    );
     report.add_arrivals(&pair.traffic.arrivals, cost);
     report.add("held_back", pair.held_back);
     report.add_rss(relay.pid)?;
@@ -107,7 +125,9 @@ impl Pair {
         // What it could have read and was not there does not count later, but for a short time.
         self.read_at = self.read_at.max(now.saturating_sub(20 * TICK));
         let limit = usize::try_from((now - self.read_at) * self.rate / 1_000_000_000)?;
-        let read = self.clients.read(self.reader, limit.max(1), &mut self.traffic)?;
+        let read = self
+            .clients
+            .read(self.reader, limit.max(1), &mut self.traffic)?;
         self.read_at += u64::try_from(read)? * 1_000_000_000 / self.rate;
         Ok(())
     }

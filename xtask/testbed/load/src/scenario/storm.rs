@@ -28,7 +28,10 @@ struct Shared {
 impl Storm {
     /// Starts `rate` logins a second; none for 0.
     pub(crate) fn start(target: Target, rate: u64) -> Result<Self> {
-        ensure!(rate <= 2000, "{rate} logins a second are more than a test needs");
+        ensure!(
+            rate <= 2000,
+            "{rate} logins a second are more than a test needs"
+        );
         let shared = Arc::new(Shared::default());
         let clock = Clock::start();
         let threads = (0..if rate == 0 { 0 } else { THREADS })
@@ -54,7 +57,9 @@ impl Storm {
     pub(crate) fn stop(self) -> Result<()> {
         self.shared.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
-            thread.join().map_err(|_| anyhow!("a thread of logins panicked"))??;
+            thread
+                .join()
+                .map_err(|_| anyhow!("a thread of logins panicked"))??;
         }
         Ok(())
     }

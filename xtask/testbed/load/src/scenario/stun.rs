@@ -15,16 +15,29 @@ use crate::report::{Report, Watch};
 const DEADLINE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(relay: &Relay, args: &Stun, clock: Clock) -> Result<Report> {
-    ensure!((1..=256).contains(&args.window), "a window of {}", args.window);
+    ensure!(
+        (1..=256).contains(&args.window),
+        "a window of {}",
+        args.window
+    );
     let target = relay.target()?;
     let socket = UdpSocket::bind((target.addr.ip(), 0))?;
     socket.connect((target.addr.ip(), args.stun_port))?;
     socket.set_read_timeout(Some(DEADLINE))?;
-    let mut asker = Asker { own: socket.local_addr()?, socket, clock, slots: Vec::new() };
+    let mut asker = Asker {
+        own: socket.local_addr()?,
+        socket,
+        clock,
+        slots: Vec::new(),
+    };
     let (start, end) = args.span.bounds()?;
     let begin = clock.now();
     for slot in 0..args.window {
-        asker.slots.push(Slot { round: 0, sent: 0, request: [0; REQUEST_LEN] });
+        asker.slots.push(Slot {
+            round: 0,
+            sent: 0,
+            request: [0; REQUEST_LEN],
+        });
         asker.ask(slot)?;
     }
     asker.run_until(begin + start)?;
@@ -84,14 +97,25 @@ impl Asker {
         let mut times = Histogram::new();
         let mut datagram = [0; MAX_RESPONSE_LEN + 1];
         while self.clock.now() < end {
-            let len = self.socket.recv(&mut datagram).context("waiting for an answer")?;
+            let len = self
+                .socket
+                .recv(&mut datagram)
+                .context("waiting for an answer")?;
             let answer = BindingResponse::parse(&datagram[..len])?;
             let id = answer.txid.as_bytes();
             let slot = u32::from_be_bytes(id[..4].try_into().expect("four of twelve bytes"));
             let slot = usize::try_from(slot)?;
             let state = self.slots.get(slot).context("an answer to no request")?;
-            ensure!(answer.txid == Self::transaction(slot, state.round), "an answer came twice");
-            ensure!(answer.mapped == self.own, "told {}, not {}", answer.mapped, self.own);
+            ensure!(
+                answer.txid == Self::transaction(slot, state.round),
+                "an answer came twice"
+            );
+            ensure!(
+                answer.mapped == self.own,
+                "told {}, not {}",
+                answer.mapped,
+                self.own
+            );
             times.add(self.clock.now() - state.sent);
             self.ask(slot)?;
         }

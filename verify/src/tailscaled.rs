@@ -1,0 +1,136 @@
+//! The tailscaled of this machine, asked over its LocalAPI as the reference asks it
+//! (`client/local/local.go`).
+//!
+//! Any version of tailscaled will do: those that cannot look up a node by its key are asked for
+//! their whole status. Nothing is kept open between two requests, and the socket's path is looked
+//! up at each, so that a tailscaled that was started again is found.
+
+mod api;
+mod status;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use derp_proto::NodePublic;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use self::api::{LocalApi, Whois};
+use self::status::Status;
+use crate::Verifier;
+use crate::candidate::Candidate;
+use crate::verdict::{Verdict, VerifyError};
+
+/// Admits the nodes that a tailscaled sees, and its own node.
+///
+/// It sees what the tailnet's policy lets it see: nodes that the policy hides from the relay's
+/// node are turned away. For several tailnets there are several of these in an
+/// [`AnyOf`](crate::AnyOf).
+#[derive(Clone)]
+pub struct Tailscaled {
+    api: LocalApi,
+    /// What tailscaled last said of its own node. The lock is held while it is asked.
+    own: Arc<Mutex<Option<(Status, Instant)>>>,
+    /// What an old tailscaled last said of all nodes. The lock is held while it is asked, so that
+    /// one request serves all who wait.
+    all: Arc<Mutex<Option<(Status, Instant)>>>,
+}
+
+impl Tailscaled {
+    /// Asks the tailscaled that listens at `socket`. It need not run yet.
+    #[must_use]
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            api: LocalApi::new(socket.into()),
+            own: Arc::default(),
+            all: Arc::default(),
+        }
+    }
+
+    /// With another limit on how long tailscaled may take for an answer; by default 5 s.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.api.timeout = timeout;
+        self
+    }
+
+    /// Where it is asked.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.api.socket
+    }
+
+    /// The key of tailscaled's own node, asked for now; `None` while it is logged out.
+    ///
+    /// # Errors
+    /// [`VerifyError`], which names the socket.
+    pub async fn own_key(&self) -> Result<Option<NodePublic>, VerifyError> {
+        Ok(self.api.status(false).await?.own)
+    }
+
+    /// Whether `key` is that of tailscaled's own node, by what it said in the last seconds.
+    ///
+    /// Looked at apart from other nodes, for there are versions that do not find their own.
+    async fn is_own(&self, key: &NodePublic) -> Result<bool, VerifyError> {
+        let mut own = self.own.lock().await;
+        if let Some((status, at)) = &*own
+            && at.elapsed() < OWN_KEY_AGE
+        {
+            return Ok(status.own == Some(*key));
+        }
+        let asked = Instant::now();
+        let status = self.api.status(false).await?;
+        let is_own = status.own == Some(*key);
+        *own = Some((status, asked));
+        Ok(is_own)
+    }
+
+    /// Whether an old tailscaled has `key` among its peers, or for its own.
+    async fn is_in_status(&self, key: &NodePublic) -> Result<bool, VerifyError> {
+        let mut all = self.all.lock().await;
+        if let Some((status, at)) = &*all
+            && at.elapsed() < STATUS_AGE
+        {
+            return Ok(status.contains(key));
+        }
+        let asked = Instant::now();
+        let status = self.api.status(true).await?;
+        let is_known = status.contains(key);
+        *all = Some((status, asked));
+        Ok(is_known)
+    }
+}
+
+#[async_trait]
+impl Verifier for Tailscaled {
+    async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+        let is_known = match self.api.whois(&client.key).await? {
+            Whois::Known => true,
+            Whois::Unknown => self.is_own(&client.key).await?,
+            Whois::CannotTell => self.is_in_status(&client.key).await?,
+        };
+        if !is_known {
+            return Ok(Verdict::deny(format!(
+                "unknown to the tailscaled at {}",
+                self.socket().display()
+            )));
+        }
+        Ok(Verdict::allow())
+    }
+}
+
+impl fmt::Debug for Tailscaled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tailscaled")
+            .field("socket", &self.api.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long tailscaled's own key is taken for its own: it changes when the node logs in anew.
+const OWN_KEY_AGE: Duration = Duration::from_secs(5);
+/// How long a whole status holds: a node that was added passes within this time.
+const STATUS_AGE: Duration = Duration::from_millis(500);
