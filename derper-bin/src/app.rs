@@ -1,6 +1,7 @@
 //! The relay as it runs: what [`Config`] says, wired together. Rules live elsewhere.
 
 mod admit;
+mod go_verify;
 mod listen;
 mod numbers;
 mod pages;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::admit::Admit;
+use self::go_verify::GoVerifiers;
 pub use self::listen::BindError;
 use self::numbers::Numbers;
 use self::pages::OperatorPages;
@@ -70,12 +72,14 @@ impl App {
         let key = config.key.private_key(random::private_key)?;
         let tls = std::mem::replace(&mut config.tls, Tls::Off);
         let certificates = materialise(tls, &config.host, now)?;
-        let admit = Arc::new(Admit::new(config.admission.allowlist.clone()));
+        let go = GoVerifiers::new(&config.admission.go).context("-verify-client-url")?;
+        let admit = Arc::new(Admit::new(config.admission.allowlist.clone(), go.verifier));
         let bootstrap_dns = Arc::new(BootstrapDns::new(config.pages.bootstrap_dns.clone()));
         let numbers = Arc::new(Numbers::new(
             now,
             stun.as_ref().map(StunServer::handle),
             Arc::clone(&bootstrap_dns),
+            go.counters,
         ));
         numbers.note_config(&config, certificates.as_ref());
         if stun_failed {

@@ -22,7 +22,7 @@ mod tls;
 mod unbuilt;
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use derp_ops::debug_access::DebugAccess;
 use derp_ops::logging::Logging;
@@ -94,6 +94,9 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+/// How long a login may wait for verifiers that many ask at once.
+const QUEUED_VERIFY_TIMEOUT: Duration = Duration::from_secs(12);
+
 /// What a configuration depends on besides what the operator gave.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -130,7 +133,7 @@ impl Config {
         let listen = Listen::read(reader, dev);
         let host = identity::host(reader);
         let tls = Tls::read(reader, &listen, host.as_ref(), dev);
-        let config = Self {
+        let mut config = Self {
             manner: reader.manner(),
             dev,
             stun: Stun::read(reader, &listen),
@@ -151,6 +154,10 @@ impl Config {
             too_open: 0,
             warnings: Vec::new(),
         };
+        if !config.admission.go.is_empty() {
+            // Logins may wait for one another's answers, each of which has its own five seconds.
+            config.tunables.verify_timeout = QUEUED_VERIFY_TIMEOUT;
+        }
         unbuilt::check(reader, &config);
         let too_open = reader.too_open();
         let warnings = reader.finish()?;

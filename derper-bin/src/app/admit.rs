@@ -1,5 +1,5 @@
-//! Who is admitted now: a list of keys, or everybody. The list can be exchanged while the relay
-//! runs.
+//! Who is admitted now: whom the reference's verifiers admit, or else a list of keys, or
+//! everybody. The list can be exchanged while the relay runs.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,12 +12,15 @@ use derp_verify::{Allowlist, Candidate, Verdict, Verifier, VerifyError, async_tr
 pub(super) struct Admit {
     /// The lock is held for a clone of the pointer or its exchange only.
     list: RwLock<Option<Arc<Allowlist>>>,
+    /// Whom the reference's flags ask; never together with a list.
+    go: Option<Arc<dyn Verifier>>,
 }
 
 impl Admit {
-    pub(super) const fn new(list: Option<Arc<Allowlist>>) -> Self {
+    pub(super) const fn new(list: Option<Arc<Allowlist>>, go: Option<Arc<dyn Verifier>>) -> Self {
         Self {
             list: RwLock::new(list),
+            go,
         }
     }
 
@@ -45,6 +48,9 @@ impl Admit {
 #[async_trait]
 impl Verifier for Admit {
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+        if let Some(go) = &self.go {
+            return go.verify(client).await;
+        }
         match self.list() {
             Some(list) => list.verify(client).await,
             None => Ok(Verdict::allow()),

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use derp_ops::exposition::{Exposition, Kind};
 use derp_server::{MetricKind, MetricVisitor, Sample, Server, Value};
 use derp_stun::StunHandle;
+use derp_verify::VerifyCounters;
 
 use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
@@ -22,6 +23,7 @@ pub(super) struct Numbers {
     server: Mutex<Option<Server>>,
     stun: Option<StunHandle>,
     bootstrap_dns: Arc<BootstrapDns>,
+    verifiers: Vec<Arc<VerifyCounters>>,
     started: SystemTime,
     stun_bind_failures: AtomicU64,
     open_relay: AtomicU64,
@@ -35,11 +37,13 @@ impl Numbers {
         started: SystemTime,
         stun: Option<StunHandle>,
         bootstrap_dns: Arc<BootstrapDns>,
+        verifiers: Vec<Arc<VerifyCounters>>,
     ) -> Self {
         Self {
             server: Mutex::new(None),
             stun,
             bootstrap_dns,
+            verifiers,
             started,
             stun_bind_failures: AtomicU64::new(0),
             open_relay: AtomicU64::new(0),
@@ -99,6 +103,12 @@ impl Numbers {
             });
         }
         self.bootstrap_dns.expose(&mut metrics);
+        for counters in &self.verifiers {
+            for (result, count) in counters.iter() {
+                let labels = [("verifier", counters.name()), ("result", result.label())];
+                metrics.sample("derper_verify_total", Kind::Counter, &labels, count);
+            }
+        }
         metrics.counter("uptime_sec", self.uptime(now).as_secs());
         metrics.untyped(
             "process_start_unix_time",

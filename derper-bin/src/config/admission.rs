@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use derp_verify::Allowlist;
+use derp_verify::{Admission as Controller, Allowlist, HttpOptions};
 
 use super::reader::Reader;
 use crate::problem::chain;
@@ -33,6 +33,14 @@ pub struct GoVerify {
     pub url_fail_open: bool,
 }
 
+impl GoVerify {
+    /// Whether the flags ask nobody.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        !self.tailscaled && self.url.is_none()
+    }
+}
+
 impl Admission {
     pub(super) fn read(reader: &mut Reader<'_>, derp: bool) -> Self {
         let go = GoVerify {
@@ -41,6 +49,18 @@ impl Admission {
             url: reader.given(&VERIFY_CLIENT_URL).map(|given| given.text),
             url_fail_open: reader.switch(&VERIFY_CLIENT_URL_FAIL_OPEN),
         };
+        if let Some(url) = &go.url {
+            if let Err(err) = Controller::lenient(url, HttpOptions::default()) {
+                let name = reader.name_of(&VERIFY_CLIENT_URL);
+                reader.problem(format!("{name}: {}", chain(&err)));
+            }
+            if go.url_fail_open {
+                reader.warn(
+                    "clients are admitted while the admission controller is unreachable, as the \
+                     reference does; -verify-client-url-fail-open=false turns them away",
+                );
+            }
+        }
         if let Some(list) = reader.given(&ALLOWLIST) {
             let asked = [
                 (&VERIFY_CLIENTS, go.tailscaled),
@@ -77,6 +97,6 @@ impl Admission {
     /// Whether everybody may use the relay.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        self.allowlist.is_none() && !self.go.tailscaled && self.go.url.is_none()
+        self.allowlist.is_none() && self.go.is_empty()
     }
 }

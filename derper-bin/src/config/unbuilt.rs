@@ -5,7 +5,6 @@ use super::reader::Reader;
 use super::{AcmeDirectory, Config, Tls};
 use crate::settings::{
     ACE, ACME_IP_CERTS, MESH_WITH, SECRETS_URL, Setting, TLS_MODE, UNPUBLISHED_DNS,
-    VERIFY_CLIENT_URL, VERIFY_CLIENTS,
 };
 
 pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
@@ -23,24 +22,12 @@ pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
     }
     let ace = reader.switch(&ACE);
     let ip_certs = reader.switch(&ACME_IP_CERTS);
-    let asked: [(&Setting, bool, &str); 7] = [
+    let asked: [(&Setting, bool, &str); 5] = [
         (
             &ACME_IP_CERTS,
             ip_certs,
             "this version cannot order certificates for addresses; use -certmode manual with an \
              address as -hostname, which makes a self-signed one",
-        ),
-        (
-            &VERIFY_CLIENTS,
-            config.admission.go.tailscaled,
-            "this version cannot ask tailscaled, and would be an open relay; list the keys of \
-             your nodes with --allowlist (tailscale status --json makes such a list)",
-        ),
-        (
-            &VERIFY_CLIENT_URL,
-            config.admission.go.url.is_some(),
-            "this version cannot ask an admission controller, and would be an open relay; list \
-             the keys of your nodes with --allowlist",
         ),
         (
             &MESH_WITH,
