@@ -412,7 +412,7 @@ fn verification_flags_of_the_reference_do_not_mix_with_ours() {
         )
         .unwrap_err();
     assert!(
-        told.contains("\n  -verify-client-url and -allowlist cannot be combined: "),
+        told.contains("-verify-client-url and -allowlist cannot be combined: "),
         "{told}"
     );
 }
