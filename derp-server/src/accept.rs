@@ -445,7 +445,10 @@ impl Front {
         received: Vec<u8>,
         is_not_ideal: bool,
     ) -> Admitted {
-        let sink = Sink::Queued { waker: None };
+        let sink = Sink::Queued {
+            waker: None,
+            is_stuck: false,
+        };
         let rest = Rest::new(&received, &[]);
         self.admitted(login, conn, is_not_ideal, Owner::Task, sink, None, rest)
     }

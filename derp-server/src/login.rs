@@ -10,6 +10,9 @@ use crate::error::AcceptError;
 use crate::hub::Hub;
 use crate::tunables::Tunables;
 
+/// How much of what a client sends is read while a verifier is asked about it.
+const MAX_READ_AHEAD: usize = 16 << 10;
+
 /// A client that may use the relay.
 #[derive(Debug)]
 pub(crate) struct LoggedIn {
@@ -53,7 +56,12 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     let rate = if is_mesh_peer {
         None
     } else {
-        verify(&hello, conn, hub, &tunables).await?
+        // An answer that nobody waits for any more is not waited for either.
+        tokio::select! {
+            biased;
+            rate = verify(&hello, conn, hub, &tunables) => rate?,
+            gone = hang_up(stream, received) => return Err(gone),
+        }
     };
     // All that took a while, in which the server may have begun to end.
     if hub.is_stopping() {
@@ -92,6 +100,17 @@ fn prove(claim: Claim<'_>, hub: &Hub) -> Result<ClientHello, AcceptError> {
         .shared_secret(&claim.key())
         .map_err(derp_proto::HandshakeError::Key)?;
     Ok(claim.open(secret)?)
+}
+
+/// Ends when the client hangs up. What it sends meanwhile is kept, up to a bound: clients need not
+/// wait for the verifier.
+async fn hang_up<S: AsyncRead + Unpin>(stream: &mut S, received: &mut Vec<u8>) -> AcceptError {
+    while received.len() < MAX_READ_AHEAD {
+        if let Err(error) = read_more(stream, received).await {
+            return error;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn verify(

@@ -246,7 +246,12 @@ impl Peer {
 
     /// Has the task that owns the stream look around, where one does.
     pub(crate) fn wake_task(&self) {
-        self.lock().wake();
+        self.lock().wake_anyway();
+    }
+
+    /// For the task that owns the stream; see [`Tx::stuck`].
+    pub(crate) fn stuck(&self, waker: &Waker) {
+        self.lock().stuck(waker);
     }
 
     /// For the task that owns the stream; see [`Tx::fetch`].
@@ -286,7 +291,7 @@ impl Peer {
         self.state.set(State::GONE, true);
         match &self.owner {
             Owner::Worker { inbox, .. } => inbox.post(Message::Close(self.id)),
-            Owner::Task => self.lock().wake(),
+            Owner::Task => self.lock().wake_anyway(),
         }
     }
 

@@ -239,6 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                     Poll::Pending => {
                         self.blocked_since.get_or_insert(now);
+                        self.session.inbound().peer.stuck(cx.waker());
                         return Ok(Work::Done);
                     }
                 }

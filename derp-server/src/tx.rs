@@ -34,7 +34,11 @@ pub(crate) enum Sink {
     /// To a socket, at once.
     Direct(Seal),
     /// To a task that owns the stream, and that is woken to fetch them.
-    Queued { waker: Option<Waker> },
+    Queued {
+        waker: Option<Waker>,
+        /// The stream takes nothing at the moment: the task need not hear of more to send.
+        is_stuck: bool,
+    },
 }
 
 /// What the holder of the lock must do once it has let go of it.
@@ -199,9 +203,16 @@ impl Tx {
         }
     }
 
-    /// Wakes the task that fetches, where there is one.
+    /// Wakes the task that fetches, where there is one, to send what waits.
     pub(crate) fn wake(&mut self) {
-        if let Sink::Queued { waker } = &mut self.sink
+        if !matches!(self.sink, Sink::Queued { is_stuck: true, .. }) {
+            self.wake_anyway();
+        }
+    }
+
+    /// Wakes it for something else than sending.
+    pub(crate) fn wake_anyway(&mut self) {
+        if let Sink::Queued { waker, .. } = &mut self.sink
             && let Some(waker) = waker.take()
         {
             waker.wake();
@@ -325,13 +336,31 @@ impl Tx {
         tally: &mut Tally,
     ) -> bool {
         let fetched = self.fetch_waiting(MAX_FLIGHT, now, out, tally);
-        if !fetched && let Sink::Queued { waker: slot } = &mut self.sink {
-            match slot {
-                Some(known) if known.will_wake(waker) => {}
-                _ => *slot = Some(waker.clone()),
-            }
+        if !fetched {
+            self.set_waker(waker, false);
         }
         fetched
+    }
+
+    /// For the task that owns the stream, which takes nothing: `waker` is woken when something
+    /// else is to be done than sending.
+    pub(crate) fn stuck(&mut self, waker: &Waker) {
+        self.set_waker(waker, true);
+    }
+
+    fn set_waker(&mut self, waker: &Waker, stuck: bool) {
+        let Sink::Queued {
+            waker: slot,
+            is_stuck,
+        } = &mut self.sink
+        else {
+            return;
+        };
+        *is_stuck = stuck;
+        match slot {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *slot = Some(waker.clone()),
+        }
     }
 
     /// When the connection will have taken nothing for `patience`, or `None` where it takes

@@ -9,6 +9,7 @@
 mod chart;
 mod contestant;
 mod outcome;
+mod row;
 mod scenario;
 
 use std::fs;

@@ -13,6 +13,7 @@ over_every_kind! {
     a_rate_limit_holds_those_who_are_connected_back_until_it_is_lifted,
     one_who_comes_under_a_rate_limit_is_held_back,
     a_client_that_takes_nothing_is_closed,
+    a_client_that_takes_nothing_can_be_closed_at_once,
     clients_hear_from_the_relay_as_often_as_is_set,
 }
 
@@ -136,6 +137,21 @@ async fn a_client_that_takes_nothing_is_closed(relay: &Relay) {
     relay.settled().await;
     a.send(b.key, b"still here").await;
     assert_eq!(b.packet().await, (a.key, b"still here".to_vec()));
+}
+
+async fn a_client_that_takes_nothing_can_be_closed_at_once(relay: &Relay) {
+    relay.tune(|tunables| {
+        tunables.write_timeout = None;
+        tunables.notsent_low_water = Some(16 << 10);
+    });
+    let mut a = relay.client(1).await;
+    let stuck = relay.client(2).await;
+    while relay.dropped("queue_head") == 0 {
+        a.send(stuck.key, &[3; 50_000]).await;
+        assert_eq!(a.received().await, []);
+    }
+    assert_eq!(relay.server.close_client(&stuck.key, "a test"), 1);
+    relay.has_connections(1).await;
 }
 
 async fn clients_hear_from_the_relay_as_often_as_is_set(relay: &Relay) {

@@ -11,6 +11,7 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod books;
 pub mod client;
 pub mod kind;
 pub mod raw;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take that should take no time, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The future's output, which has to come.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::outcome::{Line, rounded};
-use super::scenario::Target;
+use super::row::Target;
 
 const WIDTH: f64 = 860.0;
 /// Where bars begin and how long Go's is.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::scenario::{ROWS, Row, Target};
+use super::row::{ROWS, Row, Target};
 
 /// All reports, by scenario and relay.
 #[derive(Debug, Default)]
@@ -64,9 +64,9 @@ impl Reports {
         let (ours, go) = (median(0), median(1));
         let divided = |over: Option<f64>, under: Option<f64>| Some(over? / under?);
         let ratio = match row.target {
-            Target::Smaller(_) | Target::None => divided(go, ours),
+            Target::Smaller(_) | Target::ToldSmall => divided(go, ours),
             Target::AtMost(_) => ours,
-            Target::Share(_) => divided(ours, go),
+            Target::Share(_) | Target::ToldLarge => divided(ours, go),
             Target::OwnTimes(_, scenario) => {
                 let other = relays
                     .first()
@@ -75,7 +75,7 @@ impl Reports {
             }
         };
         let met = match row.target {
-            Target::None => None,
+            Target::ToldSmall | Target::ToldLarge => None,
             Target::Smaller(least) | Target::Share(least) => ratio.map(|ratio| ratio >= least),
             Target::AtMost(most) | Target::OwnTimes(most, _) => ratio.map(|ratio| ratio <= most),
         };
@@ -161,7 +161,7 @@ impl std::fmt::Display for Target {
             Self::AtMost(most) => write!(f, "<= {most}"),
             Self::Share(share) => write!(f, ">= {share} of Go"),
             Self::OwnTimes(times, scenario) => write!(f, "<= {times} of {scenario}"),
-            Self::None => f.write_str("-"),
+            Self::ToldSmall | Self::ToldLarge => f.write_str("-"),
         }
     }
 }

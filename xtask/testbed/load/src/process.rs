@@ -106,22 +106,37 @@ pub(crate) fn settle(pid: u32, limit: Duration) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
+    use crate::packet::next_random;
 
     #[test]
-    fn a_process_that_works_uses_cpu_time_even_in_threads_that_are_new() {
+    fn threads_count_that_are_new_and_that_have_ended() {
         let mut cpu = Cpu::start(std::process::id()).unwrap();
-        let worker = std::thread::spawn(|| {
+        let (done, is_done) = mpsc::channel();
+        let (go, may_end) = mpsc::channel::<()>();
+        let worker = thread::spawn(move || {
             let mut state = 1;
-            (0..5_000_000).fold(0, |sum: u64, _| {
-                sum ^ crate::packet::next_random(&mut state)
-            })
+            let sum = (0..5_000_000).fold(0, |sum, _| sum ^ next_random(&mut state));
+            done.send(sum).unwrap();
+            may_end.recv().unwrap();
         });
-        while !worker.is_finished() {
-            cpu.used().unwrap();
-        }
-        assert_ne!(worker.join().unwrap(), 0);
-        assert!(cpu.used().unwrap() > 1_000_000);
-        assert!(rss(std::process::id()).unwrap() > 1 << 20);
+        assert_ne!(is_done.recv().unwrap(), 0);
+        let alive = cpu.used().unwrap();
+        assert!(alive > 1_000_000, "{alive} ns for five million steps");
+        go.send(()).unwrap();
+        worker.join().unwrap();
+        assert!(cpu.used().unwrap() >= alive);
+    }
+
+    #[test]
+    fn memory_is_told_in_bytes() {
+        let before = rss(std::process::id()).unwrap();
+        let held = vec![1_u8; 64 << 20];
+        let grown = rss(std::process::id()).unwrap() - before;
+        let held = u64::try_from(held.len()).unwrap();
+        assert!(grown.abs_diff(held) < 1 << 20, "{grown} for {held} bytes");
     }
 }
