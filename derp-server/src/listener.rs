@@ -32,9 +32,15 @@ impl Listener {
     /// Takes over a listening socket that was bound elsewhere, as by a service manager.
     ///
     /// # Errors
-    /// Where it is no stream socket, or the runtime cannot poll it.
+    /// Where it is no stream socket that listens, or the runtime cannot poll it.
     pub fn inherited(fd: OwnedFd) -> io::Result<Self> {
         let socket = socket2::Socket::from(fd);
+        if socket.r#type()? != socket2::Type::STREAM || !socket.is_listener()? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a stream socket that listens",
+            ));
+        }
         socket.set_nonblocking(true)?;
         if socket.local_addr()?.as_socket().is_some() {
             return TcpListener::from_std(socket.into()).map(Self::Tcp);

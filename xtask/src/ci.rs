@@ -49,10 +49,6 @@ const STEPS: &[(&str, &[&str])] = &[
         "interop",
         &["cargo run --quiet --locked -p xtask -- interop"],
     ),
-    (
-        "bench smoke",
-        &["cargo run --quiet --locked -p xtask -- bench --quick"],
-    ),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
