@@ -5,10 +5,15 @@
 //! make sense is decided in [`crate::config`] together with variables and the file, so that an
 //! operator hears of all mistakes at once.
 
-use clap::{Arg, ArgAction, ArgMatches, Command as ClapCommand};
+mod commands;
+
+use clap::{Arg, ArgAction, ArgMatches};
+use clap_complete::Shell;
 use derp_ops::goflag::{ArgvError, Arity, FlagTable, Words};
 use derp_ops::version::Version;
 
+pub use self::commands::clap_command;
+use self::commands::{NAMES, USAGE, subcommand};
 use crate::env::{self, Vars};
 use crate::settings::{ALL, Flag, Kind, Setting, VERSION};
 use crate::sources::{Given, Origin, Values};
@@ -29,6 +34,29 @@ pub enum Command {
     /// Run a relay with a certificate of its own for this host name or address (or this machine's
     /// own address), on ports that need no root.
     Quickstart(Option<String>),
+    /// Print every setting with its value and where that came from.
+    ConfigPrint,
+    /// Print a configuration file with every key and what it does.
+    ConfigExample,
+    /// Print what to paste where, so that a tailnet uses this relay.
+    DerpMap(MapFormat),
+    /// Print a script that completes this program's flags in a shell.
+    Completions(Shell),
+    /// Print the manual page.
+    Man,
+}
+
+/// For whom `derper derpmap` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum MapFormat {
+    /// Both, with where they go.
+    All,
+    /// A Tailscale policy file: JSON.
+    Tailscale,
+    /// A file for Headscale's `derp.paths`: YAML.
+    Headscale,
+    /// The node alone, in a line of JSON.
+    Node,
 }
 
 /// A command line that could be read.
@@ -69,9 +97,7 @@ impl Args {
         let mut words = split.words.into_iter();
         let subcommand = words.next();
         let rest: Vec<String> = words.collect();
-        let name = subcommand
-            .as_deref()
-            .filter(|name| SUBCOMMANDS.contains(name));
+        let name = subcommand.as_deref().filter(|name| NAMES.contains(name));
         let (positional, ignored) = match (name, subcommand.as_deref()) {
             (Some(_), _) => {
                 let own = table
@@ -102,17 +128,15 @@ impl Args {
 
     fn from_matches(matches: &ArgMatches, ignored: Vec<String>) -> Result<Self, Exit> {
         let (command, matches) = match matches.subcommand() {
-            Some((CHECK_CONFIG, matches)) => (Command::CheckConfig, matches),
-            Some((_, matches)) => {
-                let host = matches.get_one::<String>(HOST).cloned();
-                (Command::Quickstart(host), matches)
-            }
+            Some((name, matches)) => (subcommand(name, matches), matches),
             None => (Command::Run, matches),
         };
         let mut flags = Values::new();
         for setting in ALL {
             let Some(flag) = setting.flag else { continue };
-            if let Some(text) = matches.get_one::<String>(flag.name) {
+            // Commands that read no configuration take no flags.
+            let given = matches.try_get_one::<String>(flag.name).ok().flatten();
+            if let Some(text) = given {
                 let origin = Origin::Flag(flag.name);
                 flags.insert(
                     setting.key,
@@ -139,12 +163,6 @@ impl Args {
     }
 }
 
-const CHECK_CONFIG: &str = "check-config";
-const QUICKSTART: &str = "quickstart";
-const SUBCOMMANDS: [&str; 2] = [CHECK_CONFIG, QUICKSTART];
-/// The id of the word after `quickstart`.
-const HOST: &str = "host";
-
 fn flag_table() -> FlagTable {
     let arity = |setting: &Setting| match setting.kind {
         Kind::Switch => Arity::Switch,
@@ -159,50 +177,7 @@ fn flag_table() -> FlagTable {
     FlagTable::new(flags.chain(help))
 }
 
-/// The program for clap, for `cargo xtask docs` and completions too.
-#[must_use]
-pub fn clap_command() -> ClapCommand {
-    ClapCommand::new(PROGRAM.program)
-        .about("A DERP relay and STUN server for Tailscale and Headscale networks")
-        .long_about(
-            "A DERP relay and STUN server for Tailscale and Headscale networks.\n\n\
-             Flags are those of the reference derper, with one dash or two, and a value after = \
-             or a space; a switch is turned off by -name=false. Each can also be set by an \
-             environment variable, and most in a configuration file. A flag counts before a \
-             variable, a variable before the file.",
-        )
-        .after_help("Try a relay without root: derper quickstart")
-        .args_override_self(true)
-        .subcommand_precedence_over_arg(true)
-        .disable_help_subcommand(true)
-        .args(flags())
-        .subcommand(
-            ClapCommand::new(CHECK_CONFIG)
-                .about("Check flags, environment, files and certificates; change nothing")
-                .args_override_self(true)
-                .args(flags()),
-        )
-        .subcommand(
-            ClapCommand::new(QUICKSTART)
-                .about("Run a relay on :8443 with a certificate of its own, and print its map node")
-                .long_about(
-                    "Runs a relay that needs no root, no domain and no certificate authority: TLS \
-                     on :8443 with a certificate that it makes itself, STUN on UDP port 3478. Key \
-                     and certificate are kept in the state directory. It prints what to paste \
-                     into a Tailscale policy file or a Headscale DERP map; clients know the \
-                     certificate by its hash in there.",
-                )
-                .args_override_self(true)
-                .arg(
-                    Arg::new(HOST)
-                        .value_name("HOST")
-                        .help("The address or name that clients reach; else this machine's own"),
-                )
-                .args(flags()),
-        )
-}
-
-fn flags() -> impl Iterator<Item = Arg> {
+pub(super) fn flags() -> impl Iterator<Item = Arg> {
     ALL.iter()
         .filter_map(|setting| setting.flag.map(|flag| clap_flag(setting, &flag)))
 }
@@ -258,7 +233,7 @@ fn argv_error(err: &ArgvError) -> Exit {
 }
 
 fn unknown_subcommand(word: &str) -> Exit {
-    let near = derp_ops::suggest::nearest(word, SUBCOMMANDS);
+    let near = derp_ops::suggest::nearest(word, NAMES);
     let hint = near
         .map(|near| format!("; did you mean {near}?"))
         .unwrap_or_default();
@@ -266,9 +241,7 @@ fn unknown_subcommand(word: &str) -> Exit {
 }
 
 fn usage_error(what: impl std::fmt::Display) -> Exit {
-    let usage = "Usage: derper [FLAGS]\n       derper check-config [FLAGS]\n       \
-                 derper quickstart [HOST] [FLAGS]";
-    let text = format!("derper: {what}\n\n{usage}\n\nFor the flags, try: derper -help\n");
+    let text = format!("derper: {what}\n\n{USAGE}\n\nFor the flags, try: derper -help\n");
     Exit { text, code: 2 }
 }
 
@@ -361,10 +334,18 @@ mod tests {
             flags(&args),
             [("-a".to_owned(), ":1"), ("-stun-port".to_owned(), "3479")]
         );
-        assert_eq!(
-            parse("quickstart").unwrap().command,
-            Command::Quickstart(None)
-        );
+        let commands = [
+            ("quickstart", Command::Quickstart(None)),
+            ("config print", Command::ConfigPrint),
+            ("-a :1 config example", Command::ConfigExample),
+            ("derpmap -a :1", Command::DerpMap(MapFormat::All)),
+            ("derpmap headscale", Command::DerpMap(MapFormat::Headscale)),
+            ("completions fish", Command::Completions(Shell::Fish)),
+            ("man", Command::Man),
+        ];
+        for (line, command) in commands {
+            assert_eq!(parse(line).unwrap().command, command, "{line}");
+        }
     }
 
     #[test]
@@ -397,9 +378,21 @@ mod tests {
             );
             assert!(usage.contains("derper -help"));
         }
-        for line in ["check-config x", "quickstart a b"] {
+        let by_clap = [
+            ("check-config x", "unexpected argument"),
+            ("quickstart a b", "unexpected argument"),
+            ("config", "required arguments were not provided"),
+            ("config show", "[possible values: print, example]"),
+            (
+                "derpmap yaml",
+                "[possible values: all, tailscale, headscale, node]",
+            ),
+            ("completions dash", "[possible values: bash, elvish"),
+            ("man -a :1", "unexpected argument"),
+        ];
+        for (line, what) in by_clap {
             let exit = parse(line).unwrap_err();
-            assert!(exit.text.contains("unexpected argument"), "{}", exit.text);
+            assert!(exit.text.contains(what), "{}", exit.text);
             assert_eq!(exit.code, 2, "{line}");
         }
     }

@@ -11,6 +11,7 @@
 //!
 //! * [`args`], [`mod@env`] and [`mod@file`] read text; [`mod@gather`] brings it together.
 //! * [`config`] judges it, and tells every [`problem`] at once. It reads files and changes none.
+//! * [`commands`] print something and end.
 //! * [`app`] binds ports, makes what keys and certificates are missing ([`tls`]), and serves.
 //!
 //! # What is not here
@@ -22,6 +23,7 @@ pub mod app;
 pub mod args;
 pub mod bootstrap_dns;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod derpmap_hint;
 pub mod env;

@@ -9,7 +9,7 @@ use derper::args::{Args, Command};
 use derper::config::Config;
 use derper::env::Vars;
 use derper::start::{self, Start};
-use derper::{process, signals};
+use derper::{commands, process, signals};
 
 fn main() -> ExitCode {
     let vars = start::vars();
@@ -33,11 +33,11 @@ fn main() -> ExitCode {
 fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
     let command = args.command.clone();
     let start = Start { args, vars };
-    let config = start.config()?;
-    if command == Command::CheckConfig {
-        start::print(&start::summary(&config), true);
+    if let Some(text) = commands::text(&start)? {
+        start::print(&text, true);
         return Ok(());
     }
+    let config = start.config()?;
     logging::init(&config.logging)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");

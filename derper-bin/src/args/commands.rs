@@ -1,0 +1,136 @@
+//! The subcommands: their names, what they take, and what clap is told of them.
+
+use clap::{Arg, ArgMatches, Command as ClapCommand, value_parser};
+use clap_complete::Shell;
+
+use super::{Command, MapFormat, PROGRAM, flags};
+
+const CHECK_CONFIG: &str = "check-config";
+const QUICKSTART: &str = "quickstart";
+const CONFIG: &str = "config";
+const DERP_MAP: &str = "derpmap";
+const COMPLETIONS: &str = "completions";
+const MAN: &str = "man";
+/// All of them.
+pub(super) const NAMES: [&str; 6] = [CHECK_CONFIG, QUICKSTART, CONFIG, DERP_MAP, COMPLETIONS, MAN];
+
+/// The id of the word after a subcommand.
+const WORD: &str = "word";
+const PRINT: &str = "print";
+const EXAMPLE: &str = "example";
+
+/// What is printed after a mistake.
+pub(super) const USAGE: &str = "\
+Usage: derper [FLAGS]
+       derper check-config [FLAGS]
+       derper quickstart [HOST] [FLAGS]
+       derper config print|example [FLAGS]
+       derper derpmap [all|tailscale|headscale|node] [FLAGS]
+       derper completions bash|elvish|fish|powershell|zsh
+       derper man";
+
+/// What the subcommand `name` asks for.
+pub(super) fn subcommand(name: &str, matches: &ArgMatches) -> Command {
+    match name {
+        CHECK_CONFIG => Command::CheckConfig,
+        QUICKSTART => Command::Quickstart(matches.get_one::<String>(WORD).cloned()),
+        CONFIG
+            if matches
+                .get_one::<String>(WORD)
+                .is_some_and(|word| word == PRINT) =>
+        {
+            Command::ConfigPrint
+        }
+        CONFIG => Command::ConfigExample,
+        DERP_MAP => {
+            let format = matches.get_one::<MapFormat>(WORD);
+            Command::DerpMap(format.copied().unwrap_or(MapFormat::All))
+        }
+        COMPLETIONS => {
+            let shell = matches.get_one::<Shell>(WORD);
+            Command::Completions(*shell.expect("clap asks for the shell"))
+        }
+        _ => Command::Man,
+    }
+}
+
+/// The program for clap, for manual pages and completions too.
+#[must_use]
+pub fn clap_command() -> ClapCommand {
+    ClapCommand::new(PROGRAM.program)
+        .about("A DERP relay and STUN server for Tailscale and Headscale networks")
+        .long_about(
+            "A DERP relay and STUN server for Tailscale and Headscale networks.\n\n\
+             Flags are those of the reference derper, with one dash or two, and a value after = \
+             or a space; a switch is turned off by -name=false. Each can also be set by an \
+             environment variable, and most in a configuration file. A flag counts before a \
+             variable, a variable before the file.",
+        )
+        .after_help("Try a relay without root: derper quickstart")
+        .args_override_self(true)
+        .subcommand_precedence_over_arg(true)
+        .disable_help_subcommand(true)
+        .args(flags())
+        .subcommand(
+            configured(CHECK_CONFIG)
+                .about("Check flags, environment, files and certificates; change nothing"),
+        )
+        .subcommand(
+            configured(QUICKSTART)
+                .about("Run a relay on :8443 with a certificate of its own, and print its map node")
+                .long_about(
+                    "Runs a relay that needs no root, no domain and no certificate authority: TLS \
+                     on :8443 with a certificate that it makes itself, STUN on UDP port 3478. Key \
+                     and certificate are kept in the state directory. It prints what to paste \
+                     into a Tailscale policy file or a Headscale DERP map; clients know the \
+                     certificate by its hash in there.",
+                )
+                .arg(
+                    Arg::new(WORD)
+                        .value_name("HOST")
+                        .help("The address or name that clients reach; else this machine's own"),
+                ),
+        )
+        .subcommand(
+            configured(CONFIG)
+                .about("Print the settings that count and where they come from, or an example file")
+                .arg(
+                    Arg::new(WORD)
+                        .value_name("print|example")
+                        .required(true)
+                        .value_parser([PRINT, EXAMPLE])
+                        .help(
+                            "print: what counts, secrets left out; example: a file to start from",
+                        ),
+                ),
+        )
+        .subcommand(
+            configured(DERP_MAP)
+                .about("Print what to paste into a policy file or Headscale's derp.paths")
+                .arg(
+                    Arg::new(WORD)
+                        .value_name("FORMAT")
+                        .value_parser(value_parser!(MapFormat))
+                        .help("For whom; all of them unless given"),
+                ),
+        )
+        .subcommand(
+            ClapCommand::new(COMPLETIONS)
+                .about("Print a script that completes flags in a shell")
+                .arg(
+                    Arg::new(WORD)
+                        .value_name("SHELL")
+                        .required(true)
+                        .value_parser(value_parser!(Shell))
+                        .help("The shell"),
+                ),
+        )
+        .subcommand(ClapCommand::new(MAN).about("Print the manual page, for man -l -"))
+}
+
+/// A subcommand that reads the same configuration as the relay.
+fn configured(name: &'static str) -> ClapCommand {
+    ClapCommand::new(name)
+        .args_override_self(true)
+        .args(flags())
+}
