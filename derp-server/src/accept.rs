@@ -22,6 +22,7 @@ use crate::records::RecordAligned;
 use crate::registry;
 use crate::socket::Socket;
 use crate::stream;
+use crate::tls::ALPN_ACME;
 use crate::tls13::{CapturedSecrets, Opener, Sealer, SecretCapture};
 use crate::tx::{Seal, Sink};
 use crate::websocket::WsStream;
@@ -67,6 +68,8 @@ enum Outcome<S> {
     Serve(S, Box<Admitted>),
     /// It is no client, and wants pages.
     Pages(S, Vec<u8>),
+    /// It was an authority that wanted to see a certificate, and has.
+    Challenged,
 }
 
 /// A stream that tasks serve.
@@ -147,7 +150,7 @@ impl Front {
         conn: ConnMeta,
     ) -> Result<(), AcceptError> {
         match outcome {
-            Ok(Outcome::HandedOver) => Ok(()),
+            Ok(Outcome::HandedOver | Outcome::Challenged) => Ok(()),
             Ok(Outcome::Serve(stream, admitted)) => {
                 Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
             }
@@ -189,7 +192,7 @@ impl Front {
             Ok(Outcome::Serve(stream, admitted)) => {
                 Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
             }
-            Ok(Outcome::HandedOver | Outcome::Pages(..)) => {
+            Ok(Outcome::HandedOver | Outcome::Pages(..) | Outcome::Challenged) => {
                 unreachable!("a stream that is logged in by a task is served by it")
             }
             Err(error) => {
@@ -253,8 +256,12 @@ impl Front {
                 .await
             };
             let (stream, secrets) = SecretCapture::run(handshake).await;
-            let stream = stream?;
+            let mut stream = stream?;
             note_tls(conn, &stream);
+            if conn.alpn.as_deref() == Some(ALPN_ACME) {
+                stream.shutdown().await?;
+                return Ok(Outcome::Challenged);
+            }
             self.log_in_tls(stream, secrets, conn).await
         };
         within("login", tunables.login_timeout, login).await

@@ -1,7 +1,7 @@
 //! What all connections of a server share.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::agreement;
 use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
@@ -12,6 +12,7 @@ use crate::budget::QueueBudget;
 use crate::inbox::{Inbox, Message};
 use crate::metrics::Metrics;
 use crate::peer::ConnId;
+use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::tunables::Tunables;
 
@@ -22,6 +23,8 @@ pub(crate) struct Hub {
     pub(crate) metrics: Metrics,
     pub(crate) budget: Arc<QueueBudget>,
     pub(crate) verifier: Arc<dyn Verifier>,
+    /// Held for a lookup and an insertion.
+    refusals: Mutex<Refusals>,
     public: NodePublic,
     /// The private key, for a faster X25519 than the codec's.
     private: agreement::PrivateKey,
@@ -49,6 +52,7 @@ impl Hub {
             metrics,
             budget: Arc::new(QueueBudget::new(tunables.queue_budget_bytes)),
             verifier,
+            refusals: Mutex::default(),
             public: private.public(),
             private: agreement::PrivateKey::from_private_key(&agreement::X25519, key)
                 .expect("any 32 bytes are a key of X25519"),
@@ -67,6 +71,14 @@ impl Hub {
 
     pub(crate) fn next_conn(&self) -> ConnId {
         ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the log is to be told that `key` was refused: then how many refusals it was not
+    /// told of since the last.
+    pub(crate) fn tell_of_refusal(&self, key: &NodePublic) -> Option<u64> {
+        let now = crate::clock::now();
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.tell(key, now)
     }
 
     /// Nobody else is to be let in.

@@ -76,7 +76,20 @@ impl Lanes {
         self.disco.is_empty() && self.data.is_empty() && !self.has_control()
     }
 
-    fn has_control(&self) -> bool {
+    /// How many packets wait, of disco and of others; for consistency checks.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn packets(&self) -> [usize; 2] {
+        [self.disco.len(), self.data.len()]
+    }
+
+    /// [`Self::bytes`], counted anew; for consistency checks.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn count_bytes(&self) -> usize {
+        let all = self.disco.iter().chain(&self.data);
+        all.map(|packet| packet.frame.len()).sum()
+    }
+
+    pub(crate) fn has_control(&self) -> bool {
         self.pong.is_some()
             || self.keep_alive
             || !self.gone.is_empty()

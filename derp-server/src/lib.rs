@@ -42,8 +42,12 @@ mod admitted;
 mod budget;
 mod client_set;
 mod clock;
+mod driver;
 mod error;
 mod forwarder;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod hub;
 mod inbound;
@@ -51,6 +55,9 @@ mod inbox;
 mod lanes;
 mod listener;
 mod login;
+#[cfg(feature = "measuring")]
+#[doc(hidden)]
+pub mod measuring;
 mod metacert;
 mod metrics;
 mod packet;
@@ -59,10 +66,11 @@ mod peer;
 mod rate_limit;
 mod receive;
 mod records;
+mod refusals;
 mod registry;
 mod sent_to;
 mod server;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod sim;
 #[cfg(test)]
 mod sim_tests;

@@ -240,7 +240,14 @@ async fn serve<S: Socket>(socket: S, conn: ConnMeta, options: ListenOptions, fro
         }
     };
     match result {
-        Ok(()) | Err(AcceptError::Session(_) | AcceptError::Stopping) => {}
+        // The log has been told of refusals, as far as it wants to hear of them.
+        Ok(())
+        | Err(
+            AcceptError::Session(_)
+            | AcceptError::Stopping
+            | AcceptError::Denied(_)
+            | AcceptError::Unverified(_),
+        ) => {}
         Err(error) if error.is_peer_fault() => {
             tracing::debug!(
                 ?peer,

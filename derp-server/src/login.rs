@@ -131,6 +131,11 @@ async fn verify(
         Ok(verdict) if verdict.allow => Ok(verdict.rate),
         Ok(verdict) => {
             gauges.verify_denied.add(1);
+            if let Some(untold) = hub.tell_of_refusal(&hello.key()) {
+                let (client, addr) = (hello.key(), conn.client_addr());
+                let reason = &*verdict.reason;
+                tracing::info!(?client, ?addr, reason, untold, "client refused");
+            }
             Err(AcceptError::Denied(verdict.reason.into_owned()))
         }
         Err(error) => {
@@ -138,6 +143,11 @@ async fn verify(
             if tunables.verify_fail_open {
                 tracing::warn!(client = ?hello.key(), %error, "admitted without an answer");
                 return Ok(None);
+            }
+            if let Some(untold) = hub.tell_of_refusal(&hello.key()) {
+                let (client, addr) = (hello.key(), conn.client_addr());
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(?client, ?addr, error, untold, "client refused, unverified");
             }
             Err(AcceptError::Unverified(error))
         }

@@ -280,6 +280,12 @@ impl Peer {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// What waits for this client, counted anew.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn waiting(&self) -> crate::tx::WaitingNow {
+        self.lock().waiting()
+    }
+
     /// Packets and bytes written to this client so far.
     pub(crate) fn sent(&self) -> (u64, u64) {
         let tx = self.lock();

@@ -391,6 +391,11 @@ impl Registry {
                         tell: remote.sent_to.into_living(),
                     };
                 }
+                // It is still here, and has gone only when its last connection has.
+                if !remote.sent_to.is_empty() {
+                    let sent_to = client.sent_to.get_or_insert_default();
+                    sent_to.merge(remote.sent_to);
+                }
             }
         }
         Departure::default()
@@ -409,11 +414,11 @@ impl Registry {
     }
 
     /// The number of keys that have an entry; for consistency checks.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn len(&self) -> usize {
         self.shards
             .iter()
-            .map(|shard| shard.read().unwrap().len())
+            .map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len())
             .sum()
     }
 }

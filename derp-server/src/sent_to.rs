@@ -32,6 +32,10 @@ impl SentTo {
         self.0.insert(at, (id, peer()));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         for (id, peer) in other.0 {
             self.insert_weak(id, || peer);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::accept::Front;
 use crate::clock;
+use crate::driver::Driver;
 use crate::error::AcceptError;
 use crate::forwarder::Forwarder;
 use crate::http::Pages;
@@ -24,7 +25,6 @@ use crate::login::fill_random;
 use crate::metrics::Metrics;
 use crate::peer::{ConnId, Peer};
 use crate::tunables::Tunables;
-use crate::worker::Driver;
 
 /// What a server is made of.
 #[derive(Debug)]

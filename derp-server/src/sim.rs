@@ -1,7 +1,18 @@
 //! A worker in a world without sockets and clocks: pipes in memory, and time that passes when a
 //! test says so. What runs is the fast path itself.
 
+mod chaos;
+#[cfg(test)]
+mod chaos_tests;
+mod checks;
+mod choices;
+mod link;
+mod mark;
+mod memory_wire;
+mod player;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -17,15 +28,21 @@ use crate::clock;
 use crate::hub::Hub;
 use crate::inbox::{Inbox, Message};
 use crate::metrics::PacketCounts;
-use crate::peer::{Identity, Owner, Peer};
+use crate::peer::{ConnId, Identity, Owner, Peer};
 use crate::registry;
 use crate::tls13::{
     MAX_CONTENT, Opened, Opener, RECORD_HEADER, RECORD_TRAILER, Sealer, record_len,
 };
 use crate::tunables::Tunables;
 use crate::tx::{Seal, Sink};
-use crate::wire::{MemoryWire, Wire};
+use crate::wire::Wire;
 use crate::worker::Worker;
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use chaos::run;
+#[cfg(feature = "fuzzing")]
+pub(crate) use choices::Choices;
+pub(crate) use memory_wire::MemoryWire;
 
 /// How a client of the simulation is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,18 +59,25 @@ pub(crate) const LINKS: [Link; 4] = [
     Link::Tls(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256),
 ];
 
-/// A relay with one worker.
+/// A relay, and the time it lives in.
 pub(crate) struct Sim {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) worker: Worker,
-    inbox: Arc<Inbox>,
+    pub(crate) workers: Vec<SimWorker>,
     pub(crate) now: Instant,
+}
+
+/// A worker, and what would wake it.
+pub(crate) struct SimWorker {
+    pub(crate) worker: Worker,
+    pub(crate) inbox: Arc<Inbox>,
+    woken: Arc<AtomicBool>,
 }
 
 /// A client, and the network between it and the relay.
 pub(crate) struct SimClient {
     pub(crate) key: NodePublic,
-    wire: Arc<MemoryWire>,
+    pub(crate) id: ConnId,
+    pub(crate) wire: Arc<MemoryWire>,
     tls: Option<(Sealer, Opener)>,
     sealed: Vec<u8>,
     received: BytesMut,
@@ -88,27 +112,64 @@ pub(crate) const SERVER: u8 = 0xee;
 
 impl Sim {
     pub(crate) fn new(tunables: Tunables) -> Self {
+        Self::with_workers(1, tunables)
+    }
+
+    pub(crate) fn with_workers(workers: usize, tunables: Tunables) -> Self {
         let private = NodePrivate::from_random([SERVER; 32]);
         let hub = Arc::new(Hub::new(
             &private,
             Vec::new(),
             Arc::new(AllowAll),
             tunables,
-            1,
+            workers,
         ));
-        let inbox = Arc::new(Inbox::new(|| {}));
         let now = clock::now();
-        let totals = Arc::clone(hub.metrics.totals(1));
-        let worker = Worker::new(Arc::clone(&hub), totals, Arc::clone(&inbox), None, now);
+        let worker = |n| {
+            let woken = Arc::new(AtomicBool::new(false));
+            let wake = Arc::clone(&woken);
+            let inbox = Arc::new(Inbox::new(move || wake.store(true, Relaxed)));
+            let totals = Arc::clone(hub.metrics.totals(n));
+            let worker = Worker::new(Arc::clone(&hub), totals, Arc::clone(&inbox), None, now);
+            SimWorker {
+                worker,
+                inbox,
+                woken,
+            }
+        };
         Self {
+            workers: (1..=workers).map(worker).collect(),
             hub,
-            worker,
-            inbox,
             now,
         }
     }
 
+    /// The worker, where there is but one.
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.workers[0].worker
+    }
+
+    /// A client logs in, and is served before anything else happens.
     pub(crate) fn connect(&mut self, key: NodePublic, options: &ClientOptions) -> SimClient {
+        let mut client = self.admit(0, key, options);
+        self.run();
+        let first = client.receive();
+        assert_eq!(
+            first[0].as_server(),
+            Ok(ServerFrame::ServerInfo(&[7])),
+            "first of all"
+        );
+        client
+    }
+
+    /// A client has logged in; the worker will hear of it.
+    pub(crate) fn admit(
+        &self,
+        worker: usize,
+        key: NodePublic,
+        options: &ClientOptions,
+    ) -> SimClient {
+        let inbox = &self.workers[worker].inbox;
         let wire = MemoryWire::new(options.room);
         let (seal, opener, tls) = match options.link {
             Link::Plain => (Seal::Plain, None, None),
@@ -118,9 +179,10 @@ impl Sim {
                 } else {
                     32
                 };
+                let known = "the suites are those of TLS 1.3";
                 let secret = |n: u8| Zeroizing::new(vec![n; len]);
-                let seal = |n| Sealer::new(suite, secret(n), 0).unwrap();
-                let open = |n| Opener::new(suite, secret(n), 0).unwrap();
+                let seal = |n| Sealer::new(suite, secret(n), 0).expect(known);
+                let open = |n| Opener::new(suite, secret(n), 0).expect(known);
                 let ours = (Seal::Tls13(Box::new(seal(1))), Some(Box::new(open(2))));
                 (ours.0, ours.1, Some((seal(2), open(1))))
             }
@@ -135,13 +197,11 @@ impl Sim {
         };
         let owner = Owner::Worker {
             wire: Wire::Memory(Arc::clone(&wire)),
-            inbox: Arc::clone(&self.inbox),
+            inbox: Arc::clone(inbox),
         };
         let peer = Peer::new(who, owner, Sink::Direct(seal), Arc::clone(&self.hub.budget));
-        self.inbox
-            .load
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.inbox.post(Message::Serve(Box::new(Admitted {
+        inbox.load.fetch_add(1, Relaxed);
+        inbox.post(Message::Serve(Box::new(Admitted {
             peer: Arc::new(peer),
             server_info: vec![0x03, 0, 0, 0, 1, 7],
             opener,
@@ -150,44 +210,55 @@ impl Sim {
             is_not_ideal: false,
             keep_alive: Duration::from_secs(60),
         })));
-        self.run();
-        let mut client = SimClient {
+        SimClient {
             key,
+            id,
             wire,
             tls,
             sealed: Vec::new(),
             received: BytesMut::new(),
             decoder: FrameDecoder::new(),
-        };
-        let first = client.receive();
-        assert_eq!(
-            first[0].as_server(),
-            Ok(ServerFrame::ServerInfo(&[7])),
-            "first of all"
-        );
-        client
+        }
     }
 
     pub(crate) fn plain(&mut self, n: u8) -> SimClient {
         self.connect(key(n), &ClientOptions::default())
     }
 
-    /// Lets the worker do all that it can do now.
+    /// Lets the workers do all that they can do now, and have them look where they need not.
     pub(crate) fn run(&mut self) {
         for _ in 0..50 {
-            self.worker.set_now(self.now);
-            self.worker.on_messages();
-            self.worker.on_timers();
-            self.worker.on_everything();
-            self.worker.run_ready();
+            for SimWorker { worker, .. } in &mut self.workers {
+                worker.set_now(self.now);
+                worker.on_messages();
+                worker.on_timers();
+                worker.on_everything();
+                worker.run_ready();
+            }
         }
     }
 
-    /// Lets time pass, with the worker awake whenever it wants to be.
+    /// One round of a worker's loop, as its driver has it. Says whether there was anything to do.
+    pub(crate) fn step(&mut self, worker: usize) -> bool {
+        let SimWorker { worker, woken, .. } = &mut self.workers[worker];
+        worker.set_now(self.now);
+        let mut any = worker.on_events();
+        if woken.swap(false, Relaxed) {
+            any = true;
+            worker.on_messages();
+        }
+        any |= worker.next_timer().is_some_and(|next| next <= self.now);
+        worker.on_timers();
+        any |= worker.has_ready();
+        worker.run_ready();
+        any
+    }
+
+    /// Lets time pass, with the workers awake whenever they want to be.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         self.run();
-        while let Some(next) = self.worker.next_timer().filter(|next| *next <= end) {
+        while let Some(next) = self.next_timer().filter(|next| *next <= end) {
             self.now = self.now.max(next);
             self.run();
         }
@@ -195,8 +266,23 @@ impl Sim {
         self.run();
     }
 
+    /// A worker does what it was asked to do, and nothing else.
+    pub(crate) fn serve(&mut self, worker: usize) {
+        let SimWorker { worker, woken, .. } = &mut self.workers[worker];
+        worker.set_now(self.now);
+        if woken.swap(false, Relaxed) {
+            worker.on_messages();
+        }
+    }
+
+    /// When a worker wants to be awake without being woken.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        let timers = self.workers.iter().map(|worker| worker.worker.next_timer());
+        timers.flatten().min()
+    }
+
     pub(crate) fn worker_inbox(&self) -> Arc<Inbox> {
-        Arc::clone(&self.inbox)
+        Arc::clone(&self.workers[0].inbox)
     }
 
     /// What became of all packets. Those that wait are none of the three.
@@ -218,15 +304,42 @@ impl Sim {
 impl SimClient {
     /// Sends bytes, as one TLS record where there is TLS (or several where they do not fit).
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        let protected = self.protect(bytes, MAX_CONTENT);
+        self.wire.deliver(&protected);
+    }
+
+    /// What goes over the wire for `bytes`: themselves, or TLS records of so much content.
+    pub(crate) fn protect(&mut self, bytes: &[u8], content: usize) -> Vec<u8> {
         let Some((sealer, _)) = &mut self.tls else {
-            self.wire.deliver(bytes);
-            return;
+            return bytes.to_vec();
         };
-        for content in bytes.chunks(MAX_CONTENT) {
+        let mut protected = Vec::new();
+        for content in bytes.chunks(content) {
             let mut record = [&[0; RECORD_HEADER], content, &[0; RECORD_TRAILER]].concat();
             sealer.seal(&mut record);
-            self.wire.deliver(&record);
+            protected.append(&mut record);
         }
+        protected
+    }
+
+    /// What goes over the wire before the client uses its next key; nothing without TLS.
+    pub(crate) fn update_key(&mut self) -> Vec<u8> {
+        let mut record = Vec::new();
+        if let Some((sealer, _)) = &mut self.tls {
+            sealer
+                .key_update(&mut record)
+                .expect("keys have successors");
+        }
+        record
+    }
+
+    /// What goes over the wire when the client says goodbye; nothing without TLS.
+    pub(crate) fn goodbye(&mut self) -> Vec<u8> {
+        let mut record = Vec::new();
+        if let Some((sealer, _)) = &mut self.tls {
+            sealer.close_notify(&mut record);
+        }
+        record
     }
 
     pub(crate) fn send(&mut self, frame: &ClientFrame<'_>) {
@@ -251,11 +364,13 @@ impl SimClient {
             None => self.received.extend_from_slice(&bytes),
             Some((_, opener)) => {
                 self.sealed.extend_from_slice(&bytes);
-                while let Some(len) = record_len(&self.sealed).unwrap()
+                while let Some(len) = record_len(&self.sealed).expect("we send records")
                     && self.sealed.len() >= len
                 {
                     let mut record: Vec<u8> = self.sealed.drain(..len).collect();
-                    if let Opened::Data(content) = opener.open(&mut record).unwrap() {
+                    if let Opened::Data(content) =
+                        opener.open(&mut record).expect("we seal them right")
+                    {
                         self.received
                             .extend_from_slice(&record[RECORD_HEADER..][..content]);
                     }
@@ -264,14 +379,14 @@ impl SimClient {
         }
         let decoder = &mut self.decoder;
         let received = &mut self.received;
-        std::iter::from_fn(|| decoder.decode(received).unwrap()).collect()
+        std::iter::from_fn(|| decoder.decode(received).expect("we send frames")).collect()
     }
 
     /// The packets that have come: who sent them, and what they are.
     pub(crate) fn packets(&mut self) -> Vec<(NodePublic, Vec<u8>)> {
         self.receive()
             .iter()
-            .filter_map(|frame| match frame.as_server().unwrap() {
+            .filter_map(|frame| match frame.as_server().expect("it is a server's") {
                 ServerFrame::RecvPacket { src, packet } => Some((src, packet.to_vec())),
                 _ => None,
             })

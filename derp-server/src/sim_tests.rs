@@ -1,6 +1,7 @@
 //! Stories of the fast path, told over every kind of link that a worker serves, in time that
 //! passes when the story says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use derp_proto::{
@@ -8,6 +9,7 @@ use derp_proto::{
 };
 use derp_verify::RateLimit;
 
+use crate::forwarder::{Forwarder, Refused};
 use crate::packet::{DropReason, PacketKind};
 use crate::sim::{ClientOptions, LINKS, SERVER, Sim, SimClient, key};
 use crate::tunables::Tunables;
@@ -186,7 +188,7 @@ fn what_breaks_the_protocol_closes_that_connection_alone() {
             }
             sim.run();
             assert_eq!(
-                (sim.worker.conns(), sim.hub.registry.len()),
+                (sim.worker().conns(), sim.hub.registry.len()),
                 (0, 0),
                 "case {n}"
             );
@@ -486,7 +488,7 @@ fn a_rate_limit_holds_a_client_back_and_loses_nothing() {
             counts.push(b.packets().len());
         }
         assert_eq!(counts, [1, 1, 1, 1, 0], "{link:?}");
-        assert!(sim.worker.timers() <= 4 * sim.worker.conns());
+        assert!(sim.worker().timers() <= 4 * sim.worker().conns());
         assert!(sim.hub.metrics.sum().rate_limit_waited >= 3);
         // A client that waits for its limit is not one that does not finish.
         assert!(!a.is_closed());
@@ -595,6 +597,39 @@ fn watchers_learn_of_everybody_and_of_each_departure() {
 }
 
 #[test]
+fn a_key_that_was_elsewhere_for_a_while_is_still_told_gone() {
+    let mut sim = sim();
+    let mut b = sim.plain(2);
+    let mut first = sim.plain(1);
+    first.send_packet(b.key, b"hello");
+    sim.run();
+    // The client is at another relay for a moment, and comes back before that one forgets it.
+    let other: Arc<dyn Forwarder> = Arc::new(NoLink);
+    let registry = Arc::clone(&sim.hub);
+    let registry = &registry.registry;
+    registry.add_forwarder(key(1), Arc::clone(&other));
+    first.hang_up();
+    sim.run();
+    let second = sim.plain(1);
+    registry.remove_forwarder(key(1), &other).tell(key(1));
+    sim.run();
+    assert_eq!(gone(&b.receive()), []);
+    second.hang_up();
+    sim.run();
+    assert_eq!(gone(&b.receive()), [(key(1), PeerGoneReason::DISCONNECTED)]);
+}
+
+/// A link to another relay that takes nothing.
+#[derive(Debug)]
+struct NoLink;
+
+impl Forwarder for NoLink {
+    fn forward(&self, _: NodePublic, _: NodePublic, _: &[u8]) -> Result<(), Refused> {
+        Err(Refused)
+    }
+}
+
+#[test]
 fn a_relay_that_meshes_with_itself_is_not_told_of_its_own_clients() {
     let mut sim = sim();
     let options = ClientOptions {
@@ -677,4 +712,26 @@ fn all_queues_together_keep_to_their_budget() {
     assert!(dropped(&sim, DropReason::QueueBudget) > 0);
     let held = |n| sim.hub.registry.connections_of(&key(n))[0].held();
     assert!(held(3) > 4000, "who holds little keeps it");
+}
+
+#[test]
+fn beyond_the_budget_nothing_waits_but_what_is_on_its_way() {
+    let mut sim = Sim::new(Tunables {
+        queue_budget_bytes: 0,
+        ..Tunables::default()
+    });
+    let mut a = sim.plain(1);
+    let stalled = ClientOptions {
+        room: 1000,
+        ..Default::default()
+    };
+    let b = sim.connect(key(2), &stalled);
+    for n in 0..30 {
+        a.send_packet(b.key, &vec![n; 10_000]);
+        sim.run();
+    }
+    let waiting = sim.hub.registry.connections_of(&b.key)[0].waiting();
+    assert_eq!((waiting.packets, waiting.lane_bytes), ([0, 0], 0));
+    assert!(waiting.pending > 0);
+    assert_eq!(dropped(&sim, DropReason::QueueBudget), 29);
 }

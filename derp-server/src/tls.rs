@@ -10,8 +10,12 @@
 //! offers only others than `http/1.1` is refused with the alert `no_application_protocol`
 //! (RFC 7301, 3.2): over HTTP/2 there is no upgrade to DERP.
 //!
+//! While an authority is about to check that the relay controls a name ([`AlpnChallenges`]), the
+//! protocol of that check is understood as well; its connections end with the handshake.
+//!
 //! Not here: reading certificates from files, ordering them, or deciding when to reload.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -49,6 +53,8 @@ const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
 
 /// The only application protocol.
 const ALPN_HTTP11: &[u8] = b"http/1.1";
+/// What an authority offers, and nothing else, to see a challenge's certificate (RFC 8737, 6.2).
+pub(crate) const ALPN_ACME: &[u8] = b"acme-tls/1";
 
 /// Chooses the TLS configuration of a connection.
 ///
@@ -65,6 +71,8 @@ pub trait ConfigFor: Debug + Send + Sync + 'static {
 pub struct ServerTls {
     server_key: NodePublic,
     config: Arc<ServerConfig>,
+    /// The same, for authorities too.
+    challenge_config: Arc<ServerConfig>,
     served: Arc<Served>,
 }
 
@@ -91,14 +99,28 @@ impl ServerTls {
         now: SystemTime,
     ) -> Result<Self, TlsError> {
         let meta = MetaCert::new(&server_key, now)?;
-        let current = Current::new(certificates, meta);
-        let served = Arc::new(Served(RwLock::new(current)));
-        let config = Arc::new(server_config(served.clone(), key_log));
+        let served = Arc::new(Served {
+            current: RwLock::new(Current::new(certificates, meta)),
+            challenges: RwLock::default(),
+        });
+        let config = server_config(served.clone(), key_log);
+        let mut challenge_config = config.clone();
+        challenge_config.alpn_protocols.push(ALPN_ACME.to_vec());
         Ok(Self {
             server_key,
-            config,
+            config: Arc::new(config),
+            challenge_config: Arc::new(challenge_config),
             served,
         })
+    }
+
+    /// Answers the authorities that `challenges` expects from now on, too.
+    pub fn set_challenges(&self, challenges: AlpnChallenges) {
+        *self
+            .served
+            .challenges
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = challenges;
     }
 
     /// Serves `certificates` instead from the next handshake on, whose chains end in a new meta
@@ -142,7 +164,10 @@ impl ServerTls {
 
 impl ConfigFor for ServerTls {
     fn config_for(&self, _: &ConnMeta) -> Option<Arc<ServerConfig>> {
-        Some(self.config())
+        if self.served.challenges().is_empty() {
+            return Some(self.config());
+        }
+        Some(self.challenge_config.clone())
     }
 }
 
@@ -172,6 +197,13 @@ pub enum SniPolicy {
     ///
     /// Names are compared without regard to case, as RFC 6066, 3 has it.
     Exact(String),
+    /// Any of these DNS names; where one begins with `*.`, that stands for any one label.
+    OneOf {
+        /// The names, as a certificate has them.
+        names: Vec<String>,
+        /// Whether clients that send no name get it too.
+        or_none: bool,
+    },
     /// Every name, and clients that send none, as those do that connect to an address.
     Any,
 }
@@ -181,7 +213,68 @@ impl SniPolicy {
         match self {
             Self::Any => true,
             Self::Exact(name) => server_name.is_some_and(|sent| sent.eq_ignore_ascii_case(name)),
+            Self::OneOf { names, or_none } => match server_name {
+                Some(sent) => names.iter().any(|name| covers(name, sent)),
+                None => *or_none,
+            },
         }
+    }
+}
+
+/// Whether a certificate's `name` stands for what a client `sent` (RFC 9525, 6.3).
+fn covers(name: &str, sent: &str) -> bool {
+    match name.strip_prefix("*.") {
+        None => name.eq_ignore_ascii_case(sent),
+        Some(domain) => sent
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(domain)),
+    }
+}
+
+/// Certificates that show authorities who controls a name (RFC 8737), while they are about to
+/// look. Cloning gives another handle of the same.
+#[derive(Clone, Default)]
+pub struct AlpnChallenges(Arc<RwLock<BTreeMap<String, Arc<CertifiedKey>>>>);
+
+impl AlpnChallenges {
+    /// Shows `certificate` to whoever asks for `name` by the protocol of RFC 8737.
+    pub fn insert(&self, name: &str, certificate: Arc<CertifiedKey>) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_ascii_lowercase(), certificate);
+    }
+
+    /// No longer.
+    pub fn remove(&self, name: &str) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&name.to_ascii_lowercase());
+    }
+
+    /// Whether nobody is expected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&name.to_ascii_lowercase())
+            .cloned()
+    }
+}
+
+impl Debug for AlpnChallenges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(names.keys()).finish()
     }
 }
 
@@ -256,7 +349,10 @@ pub enum TlsError {
 }
 
 /// What handshakes are served with, swapped as a whole.
-struct Served(RwLock<Arc<Current>>);
+struct Served {
+    current: RwLock<Arc<Current>>,
+    challenges: RwLock<AlpnChallenges>,
+}
 
 struct Current {
     certificates: Vec<ServedCertificate>,
@@ -289,14 +385,21 @@ impl Current {
 
 impl Served {
     fn current(&self) -> Arc<Current> {
-        self.0
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn challenges(&self) -> AlpnChallenges {
+        self.challenges
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     fn replace(&self, current: Arc<Current>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = current;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
     fn meta(&self) -> MetaCert {
@@ -318,6 +421,12 @@ impl Debug for Served {
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_authority = hello
+            .alpn()
+            .is_some_and(|mut offers| offers.next() == Some(ALPN_ACME) && offers.next().is_none());
+        if is_authority {
+            return self.challenges().get(hello.server_name()?);
+        }
         self.current().resolve(hello.server_name())
     }
 }

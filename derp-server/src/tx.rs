@@ -61,6 +61,17 @@ pub(crate) struct SendContext {
     pub(crate) depth: usize,
 }
 
+/// What waits for a client at some moment; for consistency checks.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct WaitingNow {
+    /// Of disco, and of others.
+    pub(crate) packets: [usize; 2],
+    pub(crate) lane_bytes: usize,
+    pub(crate) pending: usize,
+    pub(crate) control: bool,
+}
+
 /// The sending half of one connection. Behind its lock; see [`crate::peer::Peer`].
 #[derive(Debug)]
 pub(crate) struct Tx {
@@ -100,6 +111,18 @@ impl Tx {
     /// Bytes held for this client: waiting packets, and what the kernel has not taken.
     pub(crate) fn held(&self) -> usize {
         self.lanes.as_ref().map_or(0, |lanes| lanes.bytes()) + self.pending.len() - self.pending_at
+    }
+
+    /// What waits, counted anew.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn waiting(&self) -> WaitingNow {
+        let lanes = self.lanes.as_deref();
+        WaitingNow {
+            packets: lanes.map_or([0; 2], Lanes::packets),
+            lane_bytes: lanes.map_or(0, Lanes::count_bytes),
+            pending: self.pending.len() - self.pending_at,
+            control: lanes.is_some_and(Lanes::has_control),
+        }
     }
 
     /// The lanes, for control frames. They are sent by the next [`Self::drain`].
@@ -373,10 +396,12 @@ impl Tx {
         since.map(|since| since + patience)
     }
 
-    /// Gives up waiting packets until at most `bytes` wait.
+    /// Gives up waiting packets until at most `bytes` are held, of which those cannot be given up
+    /// that are committed.
     pub(crate) fn shrink_to(&mut self, bytes: usize, tally: &mut Tally) {
+        let committed = self.pending.len() - self.pending_at;
         let Some(lanes) = &mut self.lanes else { return };
-        while lanes.bytes() > bytes
+        while lanes.bytes() + committed > bytes
             && let Some(packet) = lanes.give_up_oldest()
         {
             let payload = packet.frame.len() - FRAME_OVERHEAD;

@@ -1,5 +1,5 @@
-//! A thread that serves many connections: it waits for any of them to have something, receives,
-//! and sends on. Everything it does to a connection is a plain function call that never waits.
+//! Serves many connections: receives what they have, and sends it on. Everything it does to a
+//! connection is a plain function call that never waits; `driver.rs` says when.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use derp_verify::RateLimit;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Token};
 use slab::Slab;
 
 use crate::admitted::{Admitted, Rest};
-use crate::clock;
 use crate::error::SessionError;
 use crate::hub::Hub;
 use crate::inbound::{Inbound, Progress};
@@ -26,9 +25,6 @@ use crate::timers::{Timer, Timers};
 use crate::tls13::Opener;
 use crate::turn::{READ_SIZE, Turn};
 use crate::tx::SendContext;
-
-const WAKER: Token = Token(usize::MAX);
-const EVENTS: usize = 256;
 
 /// A connection that this worker serves.
 #[derive(Debug)]
@@ -73,7 +69,8 @@ pub(crate) struct Worker {
     ready: VecDeque<usize>,
     timers: Timers,
     turn: Turn,
-    stopped: bool,
+    /// It has been told to stop.
+    pub(crate) stopped: bool,
 }
 
 impl Worker {
@@ -456,7 +453,7 @@ impl Worker {
     }
 
     /// How long the worker may wait for its sockets.
-    fn patience(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn patience(&self, now: Instant) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -465,7 +462,8 @@ impl Worker {
             .map(|at| at.saturating_duration_since(now))
     }
 
-    fn end_all(&mut self) {
+    /// Ends all connections.
+    pub(crate) fn end_all(&mut self) {
         for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
             self.end(at, Some(&SessionError::Closed));
         }
@@ -473,7 +471,7 @@ impl Worker {
     }
 
     /// What the poller would report of everybody, and more.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn on_everything(&mut self) {
         for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
             self.on_writable(at);
@@ -481,74 +479,53 @@ impl Worker {
         }
     }
 
-    #[cfg(test)]
+    /// What an edge-triggered poller reports, of connections in memory; says whether it was
+    /// anything.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn on_events(&mut self) -> bool {
+        let mut any = false;
+        for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
+            let peer = &self.conns[at].inbound.peer;
+            let Some(crate::wire::Wire::Memory(wire)) = peer.wire() else {
+                continue;
+            };
+            let events = wire.take_events();
+            if events.writable {
+                self.on_writable(at);
+            }
+            if events.readable {
+                self.on_readable(at, events.ends);
+            }
+            any |= events.writable || events.readable;
+        }
+        any
+    }
+
+    /// Whether connections wait to be read.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The numbers of its connections.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn conn_ids(&self) -> Vec<ConnId> {
+        let ids = self.conns.iter().map(|(_, conn)| conn.inbound.peer.id);
+        ids.collect()
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn conns(&self) -> usize {
         self.conns.len()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn timers(&self) -> usize {
         self.timers.len()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.timers.next()
-    }
-}
-
-/// A worker's poller, and how to reach the worker.
-pub(crate) struct Driver {
-    poll: Poll,
-    pub(crate) inbox: Arc<Inbox>,
-}
-
-impl Driver {
-    pub(crate) fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        let inbox = Arc::new(Inbox::new(move || {
-            // It fails only where the poller has gone, and nobody is left to be woken.
-            let _gone = waker.wake();
-        }));
-        Ok(Self { poll, inbox })
-    }
-
-    /// Serves connections until it is told to stop.
-    pub(crate) fn run(mut self, hub: Arc<Hub>, totals: Arc<Totals>) -> io::Result<()> {
-        let registry = self.poll.registry().try_clone()?;
-        let inbox = Arc::clone(&self.inbox);
-        let mut worker = Worker::new(hub, totals, inbox, Some(registry), clock::now());
-        let mut events = Events::with_capacity(EVENTS);
-        let mut now = clock::now();
-        while !worker.stopped {
-            match self.poll.poll(&mut events, worker.patience(now)) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
-            now = clock::now();
-            worker.set_now(now);
-            let mut asked = false;
-            for event in &events {
-                if event.token() == WAKER {
-                    asked = true;
-                    continue;
-                }
-                let at = event.token().0;
-                if event.is_writable() {
-                    worker.on_writable(at);
-                }
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    worker.on_readable(at, event.is_read_closed() || event.is_error());
-                }
-            }
-            if asked {
-                worker.on_messages();
-            }
-            worker.on_timers();
-            worker.run_ready();
-        }
-        worker.end_all();
-        Ok(())
     }
 }

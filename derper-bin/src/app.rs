@@ -5,34 +5,33 @@ mod go_verify;
 mod listen;
 mod numbers;
 mod pages;
+mod recheck;
+mod verifiers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Context;
-use derp_server::tls::ServerTls;
 use derp_server::{DrainPlan, ListenOptions, Listener, Pages, PagesConfig, Server};
 use derp_stun::{StunHandle, StunServer};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::admit::Admit;
-use self::go_verify::GoVerifiers;
 pub use self::listen::BindError;
 use self::numbers::Numbers;
 use self::pages::OperatorPages;
+use self::verifiers::Verifiers;
 use crate::bootstrap_dns::{BootstrapDns, SystemResolver};
 use crate::config::{Config, Tls};
 use crate::derpmap_hint::Hint;
 use crate::host::Host;
 use crate::problem::chain;
 use crate::random;
-use crate::tls::load::load;
-use crate::tls::{Certificates, self_signed};
-
-/// How often it is looked whether the certificate with the relay's key is old.
-const META_CERT_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::tls::Caretaker;
+use crate::tls::challenges::Challenges;
+use crate::tls::numbers::CertNumbers;
 
 /// A relay with all its ports bound, which serves nobody yet.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub struct App {
     main: (Listener, ListenOptions),
     http: Option<(Listener, ListenOptions)>,
     stun: Option<StunServer>,
-    tls: Option<Arc<ServerTls>>,
+    tls: Option<Arc<Caretaker>>,
     admit: Arc<Admit>,
     bootstrap_dns: Arc<BootstrapDns>,
     numbers: Arc<Numbers>,
@@ -71,21 +70,37 @@ impl App {
 
         let key = config.key.private_key(random::private_key)?;
         let tls = std::mem::replace(&mut config.tls, Tls::Off);
-        let certificates = materialise(tls, &config.host, now)?;
-        let go = GoVerifiers::new(&config.admission.go).context("-verify-client-url")?;
-        let admit = Arc::new(Admit::new(config.admission.allowlist.clone(), go.verifier));
+        let challenges = Arc::new(Challenges::default());
+        let cert_numbers = Arc::new(CertNumbers::default());
+        let tls = Caretaker::new(
+            tls,
+            &config.host,
+            key.public(),
+            &challenges,
+            Arc::clone(&cert_numbers),
+            now,
+        )?
+        .map(Arc::new);
+        let verifiers = Verifiers::new(&config.admission, None).context("cannot verify clients")?;
+        let admit = Arc::new(Admit::new(verifiers));
         let bootstrap_dns = Arc::new(BootstrapDns::new(config.pages.bootstrap_dns.clone()));
         let numbers = Arc::new(Numbers::new(
             now,
             stun.as_ref().map(StunServer::handle),
             Arc::clone(&bootstrap_dns),
-            go.counters,
+            Arc::clone(&admit),
+            cert_numbers,
         ));
-        numbers.note_config(&config, certificates.as_ref());
+        numbers.note_config(&config);
         if stun_failed {
             numbers.note_stun_failed();
         }
-        let pages = OperatorPages::new(&config, Arc::clone(&numbers), Arc::clone(&bootstrap_dns));
+        let pages = OperatorPages::new(
+            &config,
+            Arc::clone(&numbers),
+            Arc::clone(&bootstrap_dns),
+            challenges,
+        );
         let mut builder = Server::builder(key)
             .shared_verifier(admit.clone())
             .tunables(config.tunables.clone())
@@ -101,15 +116,8 @@ impl App {
             .context("cannot start the relay's threads")?;
         numbers.attach(server.clone());
 
-        let tls = match &certificates {
-            Some(certificates) => {
-                let served = vec![certificates.served(&config.host)?];
-                Some(Arc::new(ServerTls::new(server.public_key(), served, now)?))
-            }
-            None => None,
-        };
         let mut options = match &tls {
-            Some(tls) => ListenOptions::tls("main", tls.clone()),
+            Some(tls) => ListenOptions::tls("main", tls.config()),
             None => ListenOptions::plain("main"),
         };
         options.socket = config.socket;
@@ -119,15 +127,11 @@ impl App {
         port_80.only_redirects = true;
 
         let http = http.map(|listener| (listener, port_80));
-        let hint = certificates.as_ref().map(|certificates| Hint {
+        let hint = tls.as_ref().map(|tls| Hint {
             host: config.host.clone(),
             derp_port: listen::port(&main),
             stun_port: stun.as_ref().map(|stun| stun.local_addr().port()),
-            // No authority vouches for it, so clients must know it by its hash.
-            pin: certificates
-                .is_self_signed
-                .then(|| certificates.pin())
-                .flatten(),
+            pin: tls.pin().map(str::to_owned),
             can_port80: http
                 .as_ref()
                 .is_some_and(|(listener, _)| listen::port(listener) == 80),
@@ -156,6 +160,7 @@ impl App {
             tls = self.tls.is_some(),
             stun_port = self.stun.as_ref().map(|stun| stun.local_addr().port()),
             http_port = self.http_port(),
+            admits = %self.admit.current(),
             "listening"
         );
     }
@@ -207,14 +212,12 @@ impl App {
             bootstrap_dns,
             numbers,
             drain,
-            host,
             ..
         } = self;
         let reload = Reload {
             server: &server,
             tls: tls.as_deref(),
             admit: &admit,
-            host: &host,
             numbers: &numbers,
         };
         let mut tasks = JoinSet::new();
@@ -227,8 +230,13 @@ impl App {
             tasks.spawn(async move { match stun.serve().await {} });
         }
         if let Some(tls) = tls.clone() {
-            tasks.spawn(keep_meta_certificate(tls));
+            tasks.spawn(async move { match tls.run().await {} });
         }
+        tasks.spawn(recheck::keep_admission(
+            Arc::clone(&admit),
+            server.clone(),
+            Arc::clone(numbers.rechecks()),
+        ));
         let publisher = server.clone();
         tasks.spawn(async move {
             let publish = |document: Vec<u8>| publisher.pages().set_bootstrap_dns(document.into());
@@ -265,38 +273,6 @@ async fn stop(server: &Server, stun: Option<&StunHandle>, plan: DrainPlan) {
     tracing::info!(told = report.told, cut_off = report.cut_off, "stopped");
 }
 
-async fn keep_meta_certificate(tls: Arc<ServerTls>) {
-    let mut days = tokio::time::interval(META_CERT_CHECK);
-    loop {
-        days.tick().await;
-        if let Err(err) = tls.renew_meta_certificate(crate::clock::wall()) {
-            tracing::warn!(
-                error = chain(&err),
-                "the relay's key certificate was not renewed"
-            );
-        }
-    }
-}
-
-/// The certificate to serve, made and written first where the configuration says so.
-fn materialise(tls: Tls, host: &Host, now: SystemTime) -> anyhow::Result<Option<Certificates>> {
-    match tls {
-        Tls::Off => Ok(None),
-        Tls::Loaded(loaded) => Ok(Some(loaded)),
-        Tls::Create {
-            files,
-            lifetime,
-            on_open,
-        } => {
-            self_signed::create(&files, host, now, lifetime, random::serial())?;
-            tracing::info!(certificate = %files.cert.display(), "made a self-signed certificate");
-            let provider = rustls::crypto::aws_lc_rs::default_provider();
-            Ok(Some(load(&files, Some(host), on_open, now, &provider)?))
-        }
-        Tls::Acme(_) => anyhow::bail!("this version cannot get certificates from an authority"),
-    }
-}
-
 fn pages_config(config: &Config, port: u16) -> PagesConfig {
     let mut pages = PagesConfig::default();
     pages.serves_derp = config.listen.derp;
@@ -319,14 +295,13 @@ fn pages_config(config: &Config, port: u16) -> PagesConfig {
 /// What a new configuration can change.
 struct Reload<'a> {
     server: &'a Server,
-    tls: Option<&'a ServerTls>,
+    tls: Option<&'a Caretaker>,
     admit: &'a Admit,
-    host: &'a Host,
     numbers: &'a Numbers,
 }
 
 impl Reload<'_> {
-    fn apply(&self, config: Config, now: SystemTime) {
+    fn apply(&self, mut config: Config, now: SystemTime) {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -335,27 +310,13 @@ impl Reload<'_> {
             tracing::info!(?old, new = ?config.tunables, "limits and times changed");
             self.server.set_tunables(config.tunables.clone());
         }
-        self.numbers.note_config(
-            &config,
-            match &config.tls {
-                Tls::Loaded(loaded) => Some(loaded),
-                _ => None,
-            },
-        );
-        let left = self
-            .admit
-            .replace(config.admission.allowlist.clone(), self.server);
-        if left > 0 {
-            tracing::info!(clients = left, "closed clients that are no longer admitted");
+        self.numbers.note_config(&config);
+        match Verifiers::new(&config.admission, Some(&self.admit.current())) {
+            Ok(verifiers) => self.admit.replace(verifiers),
+            Err(err) => tracing::error!(error = chain(&err), "the old verifiers stay"),
         }
-        if let (Some(tls), Tls::Loaded(loaded)) = (self.tls, &config.tls) {
-            // Checked for the new host name, served for the old: a name changes with a restart.
-            let replaced = loaded
-                .served(self.host)
-                .and_then(|s| tls.set_certificates(vec![s], now));
-            if let Err(err) = replaced {
-                tracing::error!(error = chain(&err), "the old certificate stays");
-            }
+        if let Some(tls) = self.tls {
+            tls.reload(&mut config.tls, now);
         }
         tracing::info!("configuration reloaded; ports, names and keys change with a restart");
     }

@@ -135,16 +135,12 @@ impl Args {
         for setting in ALL {
             let Some(flag) = setting.flag else { continue };
             // Commands that read no configuration take no flags.
-            let given = matches.try_get_one::<String>(flag.name).ok().flatten();
-            if let Some(text) = given {
+            let given = matches.try_get_many::<String>(flag.name).ok().flatten();
+            if let Some(texts) = given {
+                let texts: Vec<&str> = texts.map(String::as_str).collect();
+                let text = texts.join(",");
                 let origin = Origin::Flag(flag.name);
-                flags.insert(
-                    setting.key,
-                    Given {
-                        text: text.clone(),
-                        origin,
-                    },
-                );
+                flags.insert(setting.key, Given { text, origin });
             }
         }
         let asked = flags.get(VERSION.key).map(|given| given.text.as_str());
@@ -204,7 +200,11 @@ fn clap_flag(setting: &Setting, flag: &Flag) -> Arg {
         .help(help)
         .long_help(long_help)
         .help_heading(flag.group.heading())
-        .action(ArgAction::Set)
+        .action(if setting.adds_up {
+            ArgAction::Append
+        } else {
+            ArgAction::Set
+        })
         .allow_hyphen_values(true);
     let mut letters = flag.name.chars();
     let arg = match (letters.next(), letters.next()) {
@@ -307,6 +307,15 @@ mod tests {
         assert_eq!(
             flags(&args),
             [("-a".to_owned(), ":3"), ("-derp".to_owned(), "false")]
+        );
+    }
+
+    #[test]
+    fn lists_of_our_own_add_up() {
+        let args = parse("--verify-tailscaled /a -verify-tailscaled=/b,/c").unwrap();
+        assert_eq!(
+            flags(&args),
+            [("-verify-tailscaled".to_owned(), "/a,/b,/c")]
         );
     }
 

@@ -45,7 +45,7 @@ fn hint(config: &Config) -> anyhow::Result<crate::derpmap_hint::Hint> {
             "the relay serves plain HTTP, which no client speaks; name the proxy that does TLS in \
              the map, or turn TLS on"
         ),
-        Tls::Loaded(loaded) => loaded.is_self_signed.then(|| loaded.pin()).flatten(),
+        Tls::Files(files) => files.self_signed_pin(),
         Tls::Create { files, .. } => anyhow::bail!(
             "{} is not made yet, and clients must know its hash; start the relay once",
             files.cert.display()

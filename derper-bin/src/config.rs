@@ -28,13 +28,13 @@ use derp_ops::debug_access::DebugAccess;
 use derp_ops::logging::Logging;
 use derp_server::{AcceptLimit, DrainPlan, SocketOptions, Tunables};
 
-pub use self::admission::{Admission, GoVerify};
+pub use self::admission::{Admission, GoVerify, Lists, Opened, OurVerify, Policy, Remote, Source};
 pub use self::identity::KeyPlan;
 pub use self::listen::{Listen, ListenAddr, OnBindFailure, Stun};
 pub use self::mesh::{Mesh, MeshPeer};
 pub use self::pages::Pages;
 use self::reader::Reader;
-pub use self::tls::{Acme, AcmeDirectory, Tls};
+pub use self::tls::{Acme, Tls};
 use crate::env::Vars;
 use crate::gather::Gathered;
 use crate::host::Host;
@@ -94,8 +94,9 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// How long a login may wait for verifiers that many ask at once.
-const QUEUED_VERIFY_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a login may wait for its turn where many ask a verifier at once, besides the time
+/// that an answer may take.
+const VERIFY_QUEUE_TIME: Duration = Duration::from_secs(7);
 
 /// What a configuration depends on besides what the operator gave.
 #[derive(Clone)]
@@ -154,9 +155,8 @@ impl Config {
             too_open: 0,
             warnings: Vec::new(),
         };
-        if !config.admission.go.is_empty() {
-            // Logins may wait for one another's answers, each of which has its own five seconds.
-            config.tunables.verify_timeout = QUEUED_VERIFY_TIMEOUT;
+        if config.admission.asks_others() {
+            config.tunables.verify_timeout += VERIFY_QUEUE_TIME;
         }
         unbuilt::check(reader, &config);
         let too_open = reader.too_open();

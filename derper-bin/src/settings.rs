@@ -24,6 +24,8 @@ pub struct Setting {
     pub kind: Kind,
     /// Whether its value must never be shown.
     pub secret: bool,
+    /// Whether a flag given several times adds to its list; else the last one counts, as in Go.
+    pub adds_up: bool,
     /// The default as an operator would write it; empty for "not set".
     pub default: &'static str,
     /// What it does, in sentences.
@@ -144,6 +146,7 @@ impl Setting {
             env: None,
             kind,
             secret: false,
+            adds_up: false,
             default,
             help,
         }
@@ -166,6 +169,11 @@ impl Setting {
 
     const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    const fn adds_up(mut self) -> Self {
+        self.adds_up = true;
         self
     }
 

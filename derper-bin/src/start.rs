@@ -85,11 +85,15 @@ pub fn summary(config: &Config) -> String {
     }
     let tls = match &config.tls {
         Tls::Off => "plain HTTP".to_owned(),
-        Tls::Loaded(loaded) => format!("TLS with {}", loaded.files.cert.display()),
+        Tls::Files(files) => {
+            let names = files.pairs.iter().map(|pair| pair.files.cert.display());
+            let names: Vec<_> = names.map(|name| name.to_string()).collect();
+            format!("TLS with {}", names.join(", "))
+        }
         Tls::Create { files, .. } => {
             format!("TLS with {}, which will be made", files.cert.display())
         }
-        Tls::Acme(_) => "TLS".to_owned(),
+        Tls::Acme(acme) => format!("TLS with a certificate from {}", acme.options.directory),
     };
     text.push_str(&format!("listen: {} ({tls})\n", config.listen.address));
     if let Some(http) = config.listen.http {

@@ -1,107 +1,17 @@
 //! The relay as it runs, in this process: real sockets on loopback, real clients.
 
+mod support;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, SystemTime};
 
-use derp_client::{Client, Connector, Login, Received, Target};
-use derp_proto::{NodePrivate, NodePublic};
+use derp_client::{Connector, Login, Received, Target};
 use derper::app::App;
-use derper::args::Args;
-use derper::config::{Config, Surroundings};
-use derper::derpmap_hint::Hint;
-use derper::env::Vars;
-use derper::gather::gather;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-/// 2026-11-22: before this the certificates of these tests would not be valid.
-fn now() -> SystemTime {
-    derper::clock::wall()
-}
-
-fn config(dir: &std::path::Path, flags: &str, vars: &[(&str, &str)]) -> Config {
-    let mut config = configured(dir, flags, vars);
-    // Nobody else is waiting for the clients of these relays.
-    config.drain.spread = Duration::ZERO;
-    config
-}
-
-fn configured(dir: &std::path::Path, flags: &str, vars: &[(&str, &str)]) -> Config {
-    let home = dir.display().to_string();
-    let mut all = Vars::from([("HOME".to_owned(), home.clone())]);
-    all.extend(
-        vars.iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned())),
-    );
-    let flags = flags.replace("{}", &home);
-    let args = Args::parse(flags.split_whitespace().map(str::to_owned), &all).expect("good flags");
-    let surroundings = Surroundings {
-        vars: all.clone(),
-        is_root: false,
-        now: now(),
-        memory_limit: None,
-    };
-    Config::build(gather(args, &all), &surroundings).expect("a good configuration")
-}
-
-/// A relay that runs until it is stopped.
-struct Running {
-    addr: SocketAddr,
-    hint: Option<Hint>,
-    server: derp_server::Server,
-    reload: mpsc::Sender<(Config, SystemTime)>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Running {
-    fn start(config: Config) -> Self {
-        let app = App::bind(config, now()).expect("ports are free");
-        let addr = SocketAddr::from(([127, 0, 0, 1], app.port()));
-        let hint = app.hint().cloned();
-        let server = app.server().clone();
-        let (reload, reloads) = mpsc::channel(1);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = async {
-            drop(stopped.await);
-        };
-        let task = tokio::spawn(app.run(shutdown, reloads));
-        Self {
-            addr,
-            hint,
-            server,
-            reload,
-            stop,
-            task,
-        }
-    }
-
-    async fn stop(self) {
-        self.stop.send(()).expect("the relay runs");
-        self.task.await.expect("no panic").expect("an orderly end");
-    }
-
-    async fn get(&self, request: &str) -> String {
-        get(self.addr, request).await
-    }
-}
-
-/// Sends a request as it is; the whole answer.
-async fn get(addr: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(addr).await.expect("the relay listens");
-    let request = format!("{request}Host: derp.example.com\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .await
-        .expect("an answer in text");
-    answer
-}
+use self::support::{Running, client_key, config, connect, get, now, packet_from, soon};
 
 const PLAIN: &str = "-a 127.0.0.1:0 -stun-port 0 -c {}/derper.key";
 
@@ -195,39 +105,6 @@ async fn metrics_have_the_references_names_and_our_own() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     relay.stop().await;
-}
-
-fn client_key(byte: u8) -> NodePrivate {
-    NodePrivate::from_random([byte; 32])
-}
-
-/// What should happen in no time; a failure and not a hang where it does not.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("it happens soon")
-}
-
-/// A client that is in: it got an answer to a ping.
-async fn connect(relay: &Running, key: &NodePrivate) -> Client {
-    let region = relay.hint.as_ref().expect("TLS").region();
-    let login = Login::new(key.clone());
-    let connected = Connector::new()
-        .connect(&Target::Region(region), &login)
-        .await;
-    let mut client = connected.expect("a login");
-    let _round_trip: Duration = client.ping(|_| {}).await.expect("an answer");
-    client
-}
-
-async fn packet_from(client: &mut Client) -> (NodePublic, Vec<u8>) {
-    loop {
-        if let Received::Packet { src, packet } =
-            soon(client.recv()).await.expect("still connected")
-        {
-            return (src, packet.to_vec());
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use derp_server::tls::SniPolicy;
 use derper::host::Host;
 use derper::tls::load::{CertError, load};
 use derper::tls::self_signed::{self, ONE_YEAR};
-use derper::tls::{CertFiles, Certificates};
+use derper::tls::{CertFiles, Certificates, NameRule};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::crypto::aws_lc_rs;
 
@@ -88,7 +88,7 @@ fn a_good_pair_is_served_without_a_word() {
     let fixture = Fixture::new();
     let loaded = fixture.load().unwrap();
     assert_eq!(loaded.chain.len(), 1);
-    assert_eq!(loaded.not_after, now() + DAY);
+    assert_eq!(loaded.life.not_after, now() + DAY);
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert!(fixture.load_for("192.0.2.1").is_ok());
     assert!(fixture.load_for("DERP.example.com.").is_ok());
@@ -286,8 +286,8 @@ fn wrong_dates_are_warnings() {
             .map(|text| expired.told(text))
             .collect::<Vec<_>>(),
         [
-            "the certificate in derp.example.com.crt expired on 2026-11-20; clients refuse it; \
-         replace it and restart"
+            "the certificate in derp.example.com.crt expired on 2026-11-20; clients refuse it; put a \
+         new one there"
         ]
     );
     let early = Fixture::with(|params| params.not_before = (now() + DAY).into());
@@ -391,7 +391,7 @@ fn a_self_made_certificate_is_what_the_reference_makes() {
         let provider = aws_lc_rs::default_provider();
         let loaded = load(&files, Some(&host), OpenMode::Refuse, now(), &provider).unwrap();
         assert_eq!(loaded.warnings, Vec::<String>::new());
-        assert_eq!(loaded.not_after, now() + ONE_YEAR);
+        assert_eq!(loaded.life.not_after, now() + ONE_YEAR);
         assert!(loaded.pin().is_some());
 
         let (_, cert) = x509_parser::parse_x509_certificate(&loaded.chain[0]).unwrap();
@@ -439,7 +439,12 @@ fn a_self_made_certificate_is_never_replaced() {
 fn a_name_is_served_to_those_who_ask_for_it_and_an_address_to_all() {
     let fixture = Fixture::new();
     let loaded = fixture.load().unwrap();
-    let names = |host: &str| loaded.served(&host.parse().unwrap()).unwrap().names;
+    let names = |host: &str| {
+        loaded
+            .served(&NameRule::Host(host.parse().unwrap()))
+            .unwrap()
+            .names
+    };
     assert_eq!(
         names("derp.example.com."),
         SniPolicy::Exact("derp.example.com".to_owned())

@@ -12,6 +12,8 @@ mod handshake;
 mod map;
 mod stun;
 
+pub use derp_server::fuzzing::tls_records;
+pub use derp_verify::fuzzing::verify_response;
 pub use frames::{client_frames, server_frames};
 pub use handshake::{client_info, handshake_client, handshake_server};
 pub use map::derp_map;
@@ -21,7 +23,7 @@ pub use stun::stun_message;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("client_frames", client_frames),
     ("server_frames", server_frames),
     ("client_info", client_info),
@@ -29,6 +31,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("handshake_client", handshake_client),
     ("derp_map", derp_map),
     ("stun_message", stun_message),
+    ("tls_records", tls_records),
+    ("verify_response", verify_response),
 ];
 
 /// Makes a program of a target: under cargo-fuzz libFuzzer's, and else one that runs the target

@@ -67,12 +67,12 @@ impl Verifier for Admission {
             max_answer: MAX_ANSWER,
         };
         let body = self.http.ask(question).await?;
-        let allow = parse_answer(&body, self.reading)
+        let mut verdict = parse_answer(&body, self.reading)
             .map_err(|err| VerifyError::BadAnswer(format!("{}: {err}", self.http)))?;
-        if !allow {
-            return Ok(Verdict::deny(format!("denied by {}", self.http)));
+        if !verdict.allow {
+            verdict.reason = format!("denied by {}", self.http).into();
         }
-        Ok(Verdict::allow())
+        Ok(verdict)
     }
 }
 

@@ -102,6 +102,12 @@ impl<V: Verifier> Cached<V> {
     /// Stands in front of `inner`, and counts under `name`.
     #[must_use]
     pub fn new(name: impl Into<String>, inner: V, options: CacheOptions) -> Self {
+        Self::counting(Arc::new(VerifyCounters::new(name)), inner, options)
+    }
+
+    /// Stands in front of `inner`, and counts on where another verifier has left off.
+    #[must_use]
+    pub fn counting(counters: Arc<VerifyCounters>, inner: V, options: CacheOptions) -> Self {
         let lifetimes = Lifetimes {
             allow: options.allow,
             deny: options.deny,
@@ -111,7 +117,7 @@ impl<V: Verifier> Cached<V> {
         let turns = options.max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             inner,
-            counters: Arc::new(VerifyCounters::new(name)),
+            counters,
             cache: Mutex::new(VerdictCache::new(lifetimes)),
             breaker: Mutex::new(Breaker::new(options.failures, options.probe_interval)),
             flights: Mutex::default(),
@@ -211,7 +217,7 @@ impl<V: Verifier> Cached<V> {
 impl<V: Verifier> Verifier for Cached<V> {
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
         let known = lock(&self.cache).fresh(&client.key, now());
-        if let Some(verdict) = known {
+        if let Some(verdict) = known.filter(|_| !client.is_recheck) {
             self.counters.count(VerifyResult::Cache);
             return Ok(verdict);
         }

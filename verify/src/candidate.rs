@@ -15,6 +15,9 @@ pub struct Candidate<'a> {
     pub app_name: &'a str,
     /// The client says that it is a prober. Its own claim.
     pub is_prober: bool,
+    /// The client is connected already, and the question is whether it may stay. What was
+    /// answered before is then no answer.
+    pub is_recheck: bool,
     /// How the client is connected.
     pub conn: &'a ConnMeta,
 }
@@ -27,6 +30,7 @@ impl<'a> Candidate<'a> {
             key,
             app_name: "",
             is_prober: false,
+            is_recheck: false,
             conn,
         }
     }

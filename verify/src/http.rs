@@ -26,7 +26,7 @@ pub(crate) use answer::{Answer, excerpt};
 pub(crate) use client::{HttpClient, Question};
 #[cfg(feature = "_tls")]
 pub use client::{HttpConfigError, HttpOptions};
-#[cfg(feature = "tailscaled")]
+#[cfg(any(feature = "tailscaled", feature = "fuzzing"))]
 pub(crate) use exchange::{Fault, Request, exchange};
 #[cfg(feature = "_tls")]
 pub use secret::{Credentials, SecretError};

@@ -28,7 +28,8 @@
 //! * `tailscaled`: `Tailscaled` asks the tailscaled of this machine.
 //! * `headscale`: `Headscale` asks a Headscale server.
 //! * `admission`: `Admission` asks a URL, as the reference's `-verify-client-url` does.
-//! * `cached`: `Cached` remembers another verifier's answers, bounds what it is asked and counts.
+//! * `cached`: `Cached` remembers another verifier's answers, bounds what it is asked and counts;
+//!   `Counted` only counts, which is for lists.
 //!
 //! [`AnyOf`], [`AllOf`] and [`Denied`] combine verifiers, and each other.
 //!
@@ -49,9 +50,14 @@ mod cached;
 mod candidate;
 mod compose;
 #[cfg(feature = "cached")]
+mod counted;
+#[cfg(feature = "cached")]
 mod counters;
 #[cfg(feature = "allowlist")]
 mod denylist;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "headscale")]
 mod headscale;
 #[cfg(feature = "_http")]
@@ -72,6 +78,8 @@ pub use allowlist::{Allowlist, AllowlistChange, AllowlistError, BadEntry, Place}
 pub use cached::{CacheOptions, Cached};
 pub use candidate::{Candidate, ConnMeta, ListenerId, TlsVersion};
 pub use compose::{AllOf, AnyOf, Denied};
+#[cfg(feature = "cached")]
+pub use counted::Counted;
 #[cfg(feature = "cached")]
 pub use counters::{VerifyCounters, VerifyResult};
 #[cfg(feature = "allowlist")]

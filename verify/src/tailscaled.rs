@@ -122,6 +122,13 @@ impl Verifier for Tailscaled {
     }
 }
 
+/// Whether a status is understood, and has `key`.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn status_has(body: &[u8], key: &NodePublic) -> Option<bool> {
+    let status: Status = serde_json::from_slice(body).ok()?;
+    Some(status.contains(key))
+}
+
 impl fmt::Debug for Tailscaled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tailscaled")

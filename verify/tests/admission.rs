@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use derp_verify::{
-    Admission, Credentials, HttpConfigError, HttpOptions, Reading, VerifyError, parse_answer,
+    Admission, Credentials, HttpConfigError, HttpOptions, RateLimit, Reading, Verdict, VerifyError,
+    parse_answer,
 };
 use tempfile::TempDir;
 
@@ -293,7 +294,8 @@ fn what_is_an_answer() {
         (b"HTTP/1.1 200 OK\r\n\r\n{\"Allow\":true}", bad, bad),
     ];
     for (body, strict, lenient) in table {
-        let found = [Reading::Strict, Reading::Lenient].map(|how| parse_answer(body, how).ok());
+        let allows = |how| parse_answer(body, how).ok().map(|verdict| verdict.allow);
+        let found = [Reading::Strict, Reading::Lenient].map(allows);
         assert_eq!(
             found,
             [*strict, *lenient],
@@ -310,6 +312,58 @@ fn what_is_an_answer() {
         parse_answer(deep.as_bytes(), Reading::Strict).is_ok(),
         "what is skipped is not kept"
     );
+}
+
+#[test]
+fn a_strict_answer_may_say_more_than_yes_or_no() {
+    let rate = |bytes_per_second, burst_bytes| {
+        Some(RateLimit {
+            bytes_per_second,
+            burst_bytes,
+        })
+    };
+    let more = |group: Option<&str>, rate, seconds: Option<u64>| {
+        let mut verdict = Verdict::allow();
+        verdict.group = group.map(str::to_owned);
+        verdict.rate = rate;
+        verdict.time_to_live = seconds.map(Duration::from_secs);
+        Some(verdict)
+    };
+    let table = [
+        (r#""Other":1"#, more(None, None, None)),
+        (
+            r#""RateLimitBytesPerSec":1000"#,
+            more(None, rate(1000, 1000), None),
+        ),
+        (
+            r#""BurstBytes":5000,"RateLimitBytesPerSec":1000"#,
+            more(None, rate(1000, 5000), None),
+        ),
+        (r#""BurstBytes":5000"#, more(None, None, None)),
+        (
+            r#""Group":"friends","TTLSeconds":30"#,
+            more(Some("friends"), None, Some(30)),
+        ),
+        (
+            r#""Group":null,"TTLSeconds":null,"RateLimitBytesPerSec":null"#,
+            more(None, None, None),
+        ),
+        (r#""Group":"""#, more(None, None, None)),
+        (r#""TTLSeconds":-1"#, None),
+        (r#""TTLSeconds":1.5"#, None),
+        (r#""TTLSeconds":"30""#, None),
+        (r#""TTLSeconds":1,"TTLSeconds":2"#, None),
+        (r#""Group":["a"]"#, None),
+        (r#""RateLimitBytesPerSec":18446744073709551616"#, None),
+    ];
+    for (fields, expected) in table {
+        let body = format!("{{\"Allow\":true,{fields}}}");
+        let strict = parse_answer(body.as_bytes(), Reading::Strict).ok();
+        assert_eq!(strict, expected, "{body}");
+        // The reference knows nothing of these.
+        let lenient = parse_answer(body.as_bytes(), Reading::Lenient).ok();
+        assert_eq!(lenient, Some(Verdict::allow()), "{body}");
+    }
 }
 
 #[tokio::test]

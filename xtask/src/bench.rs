@@ -3,14 +3,18 @@
 //! The figure is the server's CPU time for each delivered packet, not the time that passes:
 //! the load generator shares the machine. Both programs run on one CPU, because on two each
 //! wake-up of the other costs a virtual machine more than the packet; some scenarios are repeated
-//! on two. Relays take turns within each round, so that whatever disturbs the machine disturbs
+//! on two. A forwarder that does the least that a relay has to (`bare.rs` of the generator) runs
+//! the same loads: what is left to gain is what lies above it. Relays take turns within each round, so that whatever disturbs the machine disturbs
 //! all of them, and the figures are medians of the rounds.
 
 mod chart;
 mod contestant;
+mod driver;
+mod machine;
 mod outcome;
 mod row;
 mod scenario;
+mod table;
 
 use std::fs;
 
@@ -18,10 +22,14 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use crate::{peers, shell};
-use contestant::Contestant;
-use outcome::{Line, Reports, rounded};
+use crate::peers::{self, Peers};
+use crate::shell;
+use contestant::{Contestant, Kind, Surroundings};
+use machine::Cpus;
+use outcome::{Line, Reports};
 use scenario::{SCENARIOS, Scenario};
+
+const MUSL: &str = "x86_64-unknown-linux-musl";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -35,6 +43,9 @@ pub(crate) struct Options {
     /// Another command than target/release/derper for our relay, in the same form.
     #[arg(long)]
     ours: Option<String>,
+    /// Our relay linked statically with musl besides. Needs that target and a C compiler for it.
+    #[arg(long)]
+    musl: bool,
     /// Only the scenarios whose names contain one of these.
     #[arg(long, num_args = 1..)]
     scenario: Vec<String>,
@@ -56,14 +67,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .filter(|scenario| wanted(scenario.name))
         .collect();
     ensure!(!scenarios.is_empty(), "no scenario is called that");
-    let contestants = contestants(options)?;
+    let with = Surroundings {
+        peers: peers::install()?,
+        cpus: Cpus::allowed()?,
+        quick: options.quick,
+    };
+    let contestants = contestants(options, &with.peers)?;
     let rounds = if options.quick { 1 } else { options.rounds };
-    let steal = stolen_ticks()?;
+    let (steal, load) = (machine::stolen_ticks()?, machine::load_averages()?);
     let mut reports = Reports::default();
     let mut failures = 0;
     for round in 0..rounds {
         for scenario in &scenarios {
-            failures += run_once(scenario, &contestants, round, options.quick, &mut reports);
+            failures += run_once(scenario, &contestants, round, &with, &mut reports);
         }
     }
     let relays: Vec<_> = contestants
@@ -72,37 +88,48 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .collect();
     let lines = reports.lines(&relays);
     if !options.quick {
-        print_table(&lines, &relays);
-        let load = fs::read_to_string("/proc/loadavg")?;
-        let (load, stolen) = (load.trim_end(), stolen_ticks()? - steal);
-        println!("\n{rounds} rounds; load average {load}; {stolen} ticks stolen by the host");
-        write(&reports, &lines, &relays)?;
+        print!("\n{}", table::text(&lines, &relays));
+        let footer = format!(
+            "{rounds} rounds on {}; load averages {load} before and {} after; {} ticks stolen by the host",
+            machine::name()?,
+            machine::load_averages()?,
+            machine::stolen_ticks()? - steal,
+        );
+        println!("\n{footer}");
+        write(&reports, &lines, &relays, &footer)?;
     }
     ensure!(failures == 0, "{failures} runs failed");
     Ok(())
 }
 
-fn contestants(options: &Options) -> Result<Vec<Contestant>> {
-    let mut contestants = match &options.ours {
+fn contestants(options: &Options, peers: &Peers) -> Result<Vec<Contestant>> {
+    let release = shell::release_dir();
+    let ours = match &options.ours {
         Some(command) => {
             shell::run("cargo build --release --locked -p testbed-load")?;
-            vec![Contestant::new("derpkit", command)]
+            Contestant::new("derpkit", command, Kind::Ours)
         }
         None => {
             shell::run("cargo build --release --locked -p derper-bin -p testbed-load")?;
-            vec![Contestant::of_program(
-                "derpkit",
-                &shell::release_dir().join("derper"),
-            )]
+            Contestant::of_program("derpkit", &release.join("derper"), Kind::Ours)
         }
     };
-    contestants.push(Contestant::of_program(
-        "Go derper",
-        &peers::install()?.go.join("derper"),
-    ));
+    let go = Contestant::of_program("Go derper", &peers.go.join("derper"), Kind::Others);
+    let mut contestants = vec![ours, go, Contestant::bare()];
+    if options.musl {
+        shell::run(&format!(
+            "cargo build --release --locked --target {MUSL} -p derper-bin"
+        ))?;
+        let program = shell::target_dir().join(MUSL).join("release/derper");
+        contestants.push(Contestant::of_program(
+            "derpkit, musl",
+            &program,
+            Kind::Ours,
+        ));
+    }
     for against in &options.against {
         let (name, command) = against.split_once('=').context("--against NAME=COMMAND")?;
-        contestants.push(Contestant::new(name, command));
+        contestants.push(Contestant::new(name, command, Kind::Others));
     }
     Ok(contestants)
 }
@@ -112,16 +139,16 @@ fn run_once(
     scenario: &'static Scenario,
     contestants: &[Contestant],
     round: usize,
-    quick: bool,
+    with: &Surroundings,
     reports: &mut Reports,
 ) -> usize {
     let mut failures = 0;
     for turn in 0..contestants.len() {
         let contestant = &contestants[(round + turn) % contestants.len()];
-        if !contestant.can(scenario) {
+        if !contestant.can(scenario, with.quick) {
             continue;
         }
-        match contestant.measure(scenario, quick) {
+        match contestant.measure(scenario, with) {
             Ok(report) => {
                 let figures = outcome::figures_of(scenario.name, &report);
                 let (round, relay, scenario_name) = (round + 1, &contestant.name, scenario.name);
@@ -137,47 +164,7 @@ fn run_once(
     failures
 }
 
-fn print_table(lines: &[Line], relays: &[&str]) {
-    let header: Vec<_> = relays.iter().map(|relay| format!("{relay:>26}")).collect();
-    println!(
-        "\n{:<40}{}{:>10}  {:<24} met?",
-        "",
-        header.join(""),
-        "ratio",
-        "target"
-    );
-    for line in lines {
-        let cells: Vec<_> = line
-            .figures
-            .iter()
-            .map(|figure| {
-                let text = figure.map_or_else(
-                    || "-".to_owned(),
-                    |it| {
-                        let (median, least, most) =
-                            (rounded(it.median), rounded(it.least), rounded(it.most));
-                        format!("{median} [{least}, {most}]")
-                    },
-                );
-                format!("{text:>26}")
-            })
-            .collect();
-        let title = format!("{}, {}", line.row.title, line.row.unit);
-        let ratio = line.ratio.map_or_else(|| "-".to_owned(), rounded);
-        let met = match line.met {
-            None => "",
-            Some(true) => "yes",
-            Some(false) => "NO",
-        };
-        println!(
-            "{title:<40}{}{ratio:>10}  {:<24} {met}",
-            cells.join(""),
-            line.row.target.to_string()
-        );
-    }
-}
-
-fn write(reports: &Reports, lines: &[Line], relays: &[&str]) -> Result<()> {
+fn write(reports: &Reports, lines: &[Line], relays: &[&str], footer: &str) -> Result<()> {
     let dir = shell::target_dir().join("bench");
     fs::create_dir_all(&dir)?;
     for (scenario, document) in reports.documents() {
@@ -188,18 +175,8 @@ fn write(reports: &Reports, lines: &[Line], relays: &[&str]) -> Result<()> {
     }
     let table: Vec<_> = lines.iter().map(|line| line.to_json(relays)).collect();
     fs::write(dir.join("table.json"), format!("{:#}\n", json!(table)))?;
+    fs::write(dir.join("table.md"), table::markdown(lines, relays, footer))?;
     fs::write(dir.join("chart.svg"), chart::draw(lines, relays))?;
     println!("written to {}", dir.display());
     Ok(())
-}
-
-/// How many ticks this machine wanted a CPU and its host did not give one.
-fn stolen_ticks() -> Result<u64> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let line = text.lines().next().context("an empty /proc/stat")?;
-    Ok(line
-        .split_whitespace()
-        .nth(8)
-        .context("a /proc/stat without steal")?
-        .parse()?)
 }

@@ -29,6 +29,13 @@ const STEPS: &[(&str, &[&str])] = &[
         "features",
         &[
             "cargo check --locked -p derp-verify --no-default-features",
+            "cargo check --locked -p derp-verify --no-default-features --features allowlist",
+            "cargo check --locked -p derp-verify --no-default-features --features watch",
+            "cargo check --locked -p derp-verify --no-default-features --features tailscaled",
+            "cargo check --locked -p derp-verify --no-default-features --features headscale",
+            "cargo check --locked -p derp-verify --no-default-features --features admission",
+            "cargo check --locked -p derp-verify --no-default-features --features cached",
+            "cargo test --locked -p derp-verify --all-features",
             "cargo check --locked -p derp-proto -p derp-stun --no-default-features",
         ],
     ),
@@ -46,8 +53,16 @@ const STEPS: &[(&str, &[&str])] = &[
         &["cargo test --manifest-path fuzz/Cargo.toml --locked"],
     ),
     (
+        "derpspec",
+        &["cargo run --quiet --locked -p xtask -- derpspec --go --patience 8"],
+    ),
+    (
         "interop",
         &["cargo run --quiet --locked -p xtask -- interop"],
+    ),
+    (
+        "bench smoke",
+        &["cargo run --quiet --locked -p xtask -- bench --quick"],
     ),
 ];
 

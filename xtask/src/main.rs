@@ -8,11 +8,13 @@
 
 mod bench;
 mod ci;
+mod derpspec;
 mod interop;
 mod peers;
 mod relay;
 mod shell;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,10 @@ enum Chore {
     Bench(bench::Options),
     /// Runs Go's clients and ours against Go's relay and ours. Needs Go; installs the rest.
     Interop(interop::Options),
+    /// Checks a server, or ours and Go's, against the numbered cases of `xtask/testbed/derpspec`.
+    Derpspec(derpspec::Options),
+    /// Attacks our relay, and others beside it, and tells whether they stood.
+    Torture(torture::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +49,8 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Interop(options) => interop::run(&options),
+        Chore::Derpspec(options) => derpspec::run(&options),
+        Chore::Torture(options) => torture::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

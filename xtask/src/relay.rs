@@ -31,6 +31,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) cpus: &'a str,
     /// Whether it speaks plain HTTP.
     pub(crate) plain: bool,
+    /// What its configuration file says, where it has one.
+    pub(crate) config: Option<&'a str>,
 }
 
 impl Relay {
@@ -42,8 +44,24 @@ impl Relay {
         place.start(command)
     }
 
+    /// The same on all addresses of the machine, of both families.
+    pub(crate) fn start_on_all_addresses(program: &Path) -> Result<Self> {
+        let place = Place::new()?;
+        let mut command = Command::new(program);
+        command.args(place.flags(false));
+        // The last one counts.
+        command.args(["-a", &format!("[::]:{}", place.port)]);
+        place.start(command)
+    }
+
     /// Starts a relay as `launch` says, and waits until it answers.
     pub(crate) fn launch(launch: &Launch<'_>) -> Result<Self> {
+        Self::launch_with(launch, &[])
+    }
+
+    /// The same, with more of Go's flags, in which `{port}` may stand. They override the usual
+    /// ones, and are left out where the command takes none.
+    pub(crate) fn launch_with(launch: &Launch<'_>, flags: &[String]) -> Result<Self> {
         let place = Place::new()?;
         let mut command = Command::new("taskset");
         command.args(["-c", launch.cpus]);
@@ -54,7 +72,14 @@ impl Relay {
                     .replace("{stun_port}", &stun_port)
             }));
         } else {
+            let port = place.port.to_string();
             command.args(launch.command).args(place.flags(launch.plain));
+            command.args(flags.iter().map(|flag| flag.replace("{port}", &port)));
+        }
+        if let Some(config) = launch.config {
+            let file = place.dir.path().join("relay.toml");
+            fs::write(&file, config)?;
+            command.arg("--config").arg(file);
         }
         place.start(command)
     }

@@ -438,3 +438,72 @@ async fn rustls_holds_no_record_that_was_not_asked_for() {
         wire.len()
     );
 }
+
+#[test]
+fn a_certificate_is_served_for_what_it_covers() {
+    let (wild, other) = (chain("*.example.com"), chain("relay.example.org"));
+    let one_of = |names: &[&str], or_none| SniPolicy::OneOf {
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        or_none,
+    };
+    let certificates = vec![
+        served(one_of(&["*.example.com", "Example.com"], false), &wild),
+        served(one_of(&["relay.example.org"], true), &other),
+    ];
+    let server = ServerTls::new(SERVER_KEY, certificates, now()).unwrap();
+    let client = Arc::new(client(&[TLS13]));
+    let leaf =
+        |name: &str| certificates_seen(&server, &client, name).map(|mut seen| seen.remove(0));
+    let (wild, other) = (
+        wild.certificates()[0].clone(),
+        other.certificates()[0].clone(),
+    );
+    for name in ["derp.example.com", "DERP.Example.COM", "example.com"] {
+        assert_eq!(leaf(name), Ok(wild.clone()), "{name}");
+    }
+    for name in ["relay.example.org", "192.0.2.7"] {
+        assert_eq!(leaf(name), Ok(other.clone()), "{name}");
+    }
+    let refused = Error::AlertReceived(AlertDescription::AccessDenied);
+    for name in ["a.b.example.com", "example.org", "xexample.com"] {
+        assert_eq!(leaf(name), Err(refused.clone()), "{name}");
+    }
+}
+
+/// RFC 8737: an authority offers its protocol alone, and sees the challenge's certificate alone.
+#[test]
+fn an_authority_sees_the_certificate_of_its_challenge_while_there_is_one() {
+    let own = chain("derp.example.com");
+    let server = for_anybody(&own);
+    let challenges = AlpnChallenges::default();
+    server.set_challenges(challenges.clone());
+    let offering = |offers: &[&[u8]]| {
+        let mut client = client(&[TLS12, TLS13]);
+        client.alpn_protocols = offers.iter().map(|offer| offer.to_vec()).collect();
+        Arc::new(client)
+    };
+    let authority = offering(&[b"acme-tls/1"]);
+    let seen = |client: &Arc<ClientConfig>| certificates_seen(&server, client, "derp.example.com");
+    let no_protocol = Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+    assert_eq!(seen(&authority), Err(no_protocol.clone()));
+
+    let CertifiedChain(proof) = chain("derp.example.com");
+    challenges.insert("DERP.example.com", Arc::clone(&proof));
+    assert_eq!(seen(&authority), Ok(proof.cert.clone()));
+    let other = certificates_seen(&server, &authority, "other.example.com");
+    assert_eq!(
+        other,
+        Err(Error::AlertReceived(AlertDescription::AccessDenied))
+    );
+    // Everybody else is served as ever.
+    for client in [
+        offering(&[]),
+        offering(&[b"http/1.1"]),
+        offering(&[b"acme-tls/1", b"http/1.1"]),
+    ] {
+        let chain = seen(&client).unwrap();
+        assert_eq!((chain.len(), &chain[0]), (2, &own.certificates()[0]));
+    }
+    challenges.remove("derp.example.com");
+    assert_eq!(seen(&authority), Err(no_protocol));
+}

@@ -95,14 +95,15 @@ impl Opener {
         let inner = key
             .open_in_place(nonce, Aad::from(*header), sealed)
             .map_err(|_| RecordError::Decrypt)?;
+        // Padding does not make a record's content longer than it may be (RFC 8446, section 5.4).
+        if inner.len() > MAX_CONTENT + 1 {
+            return Err(RecordError::TooLong);
+        }
         // Padding is zeros behind the type; a record of nothing else has no type.
         let at = inner
             .iter()
             .rposition(|&byte| byte != 0)
             .ok_or(RecordError::Unexpected)?;
-        if at > MAX_CONTENT {
-            return Err(RecordError::TooLong);
-        }
         let content = &inner[..at];
         match ContentType::from(inner[at]) {
             ContentType::ApplicationData if content.is_empty() => {
@@ -199,7 +200,8 @@ impl Sealer {
         self.seal_as(ty, &mut out[start..]);
     }
 
-    fn seal_as(&mut self, ty: ContentType, record: &mut [u8]) {
+    /// The same for a record of any type.
+    pub(crate) fn seal_as(&mut self, ty: ContentType, record: &mut [u8]) {
         let (header, rest) = record
             .split_first_chunk_mut::<RECORD_HEADER>()
             .expect("callers leave room for the header");
@@ -357,6 +359,23 @@ mod tests {
         assert_eq!(record_len(&[23, 3, 3, 0x41, 1]), Err(RecordError::TooLong));
         assert_eq!(record_len(&[23, 3, 3, 0, 16]), Err(RecordError::Decrypt));
         assert_eq!(record_len(&[23, 3, 3, 0]), Ok(None));
+    }
+
+    #[test]
+    fn padding_does_not_stretch_a_record() {
+        for (padding, opened) in [
+            (0, Ok(Opened::Data(7))),
+            (MAX_CONTENT - 7, Ok(Opened::Data(7))),
+            (MAX_CONTENT - 6, Err(RecordError::TooLong)),
+        ] {
+            let (mut sealer, mut opener) = pair(SUITES[0]);
+            let inner = [&b"content\x17"[..], &vec![0; padding]].concat();
+            // What `seal` writes behind the content is the last byte of the padding.
+            let mut record = framed(&inner[..inner.len() - 1]);
+            let ty = if padding == 0 { 23 } else { 0 };
+            sealer.seal_as(ContentType::from(ty), &mut record);
+            assert_eq!(opener.open(&mut record), opened, "{padding} bytes");
+        }
     }
 
     #[test]

@@ -1,59 +1,45 @@
-//! Who is admitted now: whom the reference's verifiers admit, or else a list of keys, or
-//! everybody. The list can be exchanged while the relay runs.
+//! Who is admitted now. The verifiers can be exchanged while the relay runs.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use derp_proto::PeerPresentFlags;
-use derp_server::Server;
-use derp_verify::{Allowlist, Candidate, Verdict, Verifier, VerifyError, async_trait};
+use derp_verify::{Candidate, Verdict, Verifier, VerifyError, async_trait};
+use tokio::sync::watch;
 
-/// The rule, which can be replaced.
+use super::verifiers::Verifiers;
+
+/// The verifiers that count, which can be replaced.
 #[derive(Debug)]
 pub(super) struct Admit {
-    /// The lock is held for a clone of the pointer or its exchange only.
-    list: RwLock<Option<Arc<Allowlist>>>,
-    /// Whom the reference's flags ask; never together with a list.
-    go: Option<Arc<dyn Verifier>>,
+    /// The lock inside is held for a clone of the pointer or its exchange only.
+    current: watch::Sender<Arc<Verifiers>>,
 }
 
 impl Admit {
-    pub(super) const fn new(list: Option<Arc<Allowlist>>, go: Option<Arc<dyn Verifier>>) -> Self {
+    pub(super) fn new(verifiers: Verifiers) -> Self {
         Self {
-            list: RwLock::new(list),
-            go,
+            current: watch::Sender::new(Arc::new(verifiers)),
         }
     }
 
-    fn list(&self) -> Option<Arc<Allowlist>> {
-        self.list
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// The verifiers as they are.
+    pub(super) fn current(&self) -> Arc<Verifiers> {
+        Arc::clone(&self.current.borrow())
     }
 
-    /// Admits by `list` from now on, and closes the clients that are not on it; returns how many.
-    /// Relays of the region stay: they are admitted by their key.
-    pub(super) fn replace(&self, list: Option<Arc<Allowlist>>, server: &Server) -> usize {
-        *self.list.write().unwrap_or_else(PoisonError::into_inner) = list.clone();
-        let Some(list) = list else { return 0 };
-        let clients = server.clients();
-        let gone = clients.iter().filter(|client| {
-            !client.flags.contains(PeerPresentFlags::MESH_PEER) && !list.contains(&client.key)
-        });
-        gone.map(|client| server.close_client(&client.key, "no longer on the allowlist"))
-            .sum()
+    /// The verifiers from now on, and whenever they are replaced.
+    pub(super) fn follow(&self) -> watch::Receiver<Arc<Verifiers>> {
+        self.current.subscribe()
+    }
+
+    /// Admits by `verifiers` from now on.
+    pub(super) fn replace(&self, verifiers: Verifiers) {
+        self.current.send_replace(Arc::new(verifiers));
     }
 }
 
 #[async_trait]
 impl Verifier for Admit {
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
-        if let Some(go) = &self.go {
-            return go.verify(client).await;
-        }
-        match self.list() {
-            Some(list) => list.verify(client).await,
-            None => Ok(Verdict::allow()),
-        }
+        self.current().verify(client).await
     }
 }

@@ -16,14 +16,14 @@ use crate::config::GoVerify;
 const TAILSCALED_SOCKET: &str = "/var/run/tailscale/tailscaled.sock";
 
 /// Who is asked, and what came of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct GoVerifiers {
-    /// `None` where the flags ask nobody.
-    pub(super) verifier: Option<Arc<dyn Verifier>>,
+    pub(super) verifier: Arc<dyn Verifier>,
     pub(super) counters: Vec<Arc<VerifyCounters>>,
 }
 
 impl GoVerifiers {
+    /// Those that `flags` ask for, which must be one at least.
     pub(super) fn new(flags: &GoVerify) -> Result<Self, HttpConfigError> {
         let mut asked: Vec<Arc<dyn Verifier>> = Vec::new();
         let mut counters = Vec::new();
@@ -46,8 +46,7 @@ impl GoVerifiers {
             counters.push(verifier.counters());
             asked.push(Arc::new(verifier));
         }
-        let verifier =
-            (!asked.is_empty()).then(|| Arc::new(AllOf::new(asked)) as Arc<dyn Verifier>);
+        let verifier = Arc::new(AllOf::new(asked));
         Ok(Self { verifier, counters })
     }
 }

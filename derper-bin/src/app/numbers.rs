@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 use derp_ops::exposition::{Exposition, Kind};
 use derp_server::{MetricKind, MetricVisitor, Sample, Server, Value};
 use derp_stun::StunHandle;
-use derp_verify::VerifyCounters;
 
+use super::admit::Admit;
+use super::recheck::Rechecks;
 use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::config::Config;
 use crate::process;
-use crate::tls::Certificates;
+use crate::tls::numbers::CertNumbers;
 
 /// Where numbers come from.
 #[derive(Debug)]
@@ -23,33 +24,40 @@ pub(super) struct Numbers {
     server: Mutex<Option<Server>>,
     stun: Option<StunHandle>,
     bootstrap_dns: Arc<BootstrapDns>,
-    verifiers: Vec<Arc<VerifyCounters>>,
+    admit: Arc<Admit>,
+    rechecks: Arc<Rechecks>,
     started: SystemTime,
     stun_bind_failures: AtomicU64,
     open_relay: AtomicU64,
     too_open: AtomicU64,
-    /// Seconds since 1970; 0 without a certificate.
-    cert_not_after: AtomicU64,
+    certs: Arc<CertNumbers>,
 }
 
 impl Numbers {
-    pub(super) const fn new(
+    pub(super) fn new(
         started: SystemTime,
         stun: Option<StunHandle>,
         bootstrap_dns: Arc<BootstrapDns>,
-        verifiers: Vec<Arc<VerifyCounters>>,
+        admit: Arc<Admit>,
+        certs: Arc<CertNumbers>,
     ) -> Self {
         Self {
             server: Mutex::new(None),
             stun,
             bootstrap_dns,
-            verifiers,
+            admit,
+            rechecks: Arc::default(),
             started,
             stun_bind_failures: AtomicU64::new(0),
             open_relay: AtomicU64::new(0),
             too_open: AtomicU64::new(0),
-            cert_not_after: AtomicU64::new(0),
+            certs,
         }
+    }
+
+    /// Where it is counted what became of connected clients.
+    pub(super) const fn rechecks(&self) -> &Arc<Rechecks> {
+        &self.rechecks
     }
 
     pub(super) fn attach(&self, server: Server) {
@@ -76,14 +84,10 @@ impl Numbers {
         self.stun_bind_failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn note_config(&self, config: &Config, certificates: Option<&Certificates>) {
+    pub(super) fn note_config(&self, config: &Config) {
         let open = config.listen.derp && config.admission.is_open();
         self.open_relay.store(u64::from(open), Ordering::Relaxed);
         self.too_open.store(config.too_open, Ordering::Relaxed);
-        if let Some(certificates) = certificates {
-            let seconds = since_1970(certificates.not_after).as_secs();
-            self.cert_not_after.store(seconds, Ordering::Relaxed);
-        }
     }
 
     pub(super) fn uptime(&self, now: SystemTime) -> Duration {
@@ -103,11 +107,16 @@ impl Numbers {
             });
         }
         self.bootstrap_dns.expose(&mut metrics);
-        for counters in &self.verifiers {
+        self.certs.expose(&mut metrics);
+        for counters in self.admit.current().counters() {
             for (result, count) in counters.iter() {
                 let labels = [("verifier", counters.name()), ("result", result.label())];
                 metrics.sample("derper_verify_total", Kind::Counter, &labels, count);
             }
+        }
+        for (result, count) in self.rechecks.iter() {
+            let labels = [("result", result)];
+            metrics.sample("derper_recheck_total", Kind::Counter, &labels, count);
         }
         metrics.counter("uptime_sec", self.uptime(now).as_secs());
         metrics.untyped(
@@ -127,11 +136,6 @@ impl Numbers {
             ),
             ("derper_open_relay", Kind::Gauge, &self.open_relay),
             ("derper_secret_files_too_open", Kind::Gauge, &self.too_open),
-            (
-                "derper_cert_not_after_seconds",
-                Kind::Gauge,
-                &self.cert_not_after,
-            ),
         ] {
             metrics.sample(name, kind, &[], number.load(Ordering::Relaxed));
         }

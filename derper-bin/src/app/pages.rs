@@ -24,6 +24,7 @@ use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::clock;
 use crate::config::Config;
+use crate::tls::challenges::Challenges;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -52,6 +53,7 @@ pub(super) struct OperatorPages {
     access: DebugAccess,
     numbers: Arc<Numbers>,
     bootstrap_dns: Arc<BootstrapDns>,
+    challenges: Arc<Challenges>,
     host: String,
     has_mesh_key: bool,
     /// Says more to whoever is refused: there are no strangers in development.
@@ -63,11 +65,13 @@ impl OperatorPages {
         config: &Config,
         numbers: Arc<Numbers>,
         bootstrap_dns: Arc<BootstrapDns>,
+        challenges: Arc<Challenges>,
     ) -> Self {
         Self {
             access: config.debug.clone(),
             numbers,
             bootstrap_dns,
+            challenges,
             host: config.host.to_string(),
             has_mesh_key: config.mesh.key.is_some(),
             is_dev: config.dev,
@@ -132,6 +136,9 @@ impl Extra for OperatorPages {
             self.bootstrap_dns
                 .note_request(query(request, "q").as_deref());
             return None;
+        }
+        if let Some(content) = self.challenges.page(path) {
+            return Some(response(StatusCode::OK, TEXT, content));
         }
         if path == "/debug" {
             let mut redirect = response(StatusCode::TEMPORARY_REDIRECT, TEXT, "");

@@ -2,9 +2,12 @@
 //!
 //! With the reference's flags the port decides (`tsweb.IsProd443`); with our file the mode does.
 
+mod acme;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use derp_certs::{AcmeOptions, GOOGLE, LETS_ENCRYPT};
 use derp_ops::secret_file::OpenMode;
 use rustls::crypto::aws_lc_rs;
 
@@ -15,20 +18,21 @@ use super::reader::Reader;
 use crate::host::Host;
 use crate::problem::chain;
 use crate::settings::{
-    ACME_EAB_KEY, ACME_EAB_KID, ACME_EMAIL, ACME_IP_CERTS, CERT_DIR, HOSTNAME, TLS_CERT, TLS_KEY,
-    TLS_MODE,
+    ACME_IP_CERTS, CERT_DIR, HOSTNAME, TLS_CERT, TLS_CERTIFICATES, TLS_HOOK, TLS_HOOK_EVERY,
+    TLS_HOOK_TIMEOUT, TLS_KEY, TLS_MODE,
 };
+use crate::tls::hook::Hook;
 use crate::tls::load::{self, CertError};
 use crate::tls::self_signed::{ONE_YEAR, TEN_YEARS};
-use crate::tls::{CertFiles, Certificates};
+use crate::tls::{CertFiles, Certificates, Files, NameRule, Pair};
 
 /// What is served on the main address.
 #[derive(Debug)]
 pub enum Tls {
     /// Plain HTTP.
     Off,
-    /// TLS with these certificates.
-    Loaded(Certificates),
+    /// TLS with the certificates in these files.
+    Files(Files),
     /// TLS with a certificate that is to be made, for its files are not there yet.
     Create {
         /// Where it is to be.
@@ -45,24 +49,30 @@ pub enum Tls {
 /// How to get certificates from an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acme {
-    /// Which authority.
-    pub directory: AcmeDirectory,
+    /// Which authority, and how it is asked.
+    pub options: AcmeOptions,
     /// Where account and certificates are kept.
     pub dir: PathBuf,
-    /// Contact for the authority.
-    pub email: Option<String>,
-    /// Whether there are credentials for External Account Binding.
-    pub has_eab: bool,
+    /// Whom a certificate is ordered for.
+    pub host: Host,
+    /// The kind of certificate, by the authority's name for it.
+    pub profile: Option<String>,
     /// Whether certificates for the machine's own addresses are ordered.
     pub ip_certs: bool,
 }
 
-/// A certificate authority.
+impl Acme {
+    /// Whether the authority is one that only reaches what the whole internet does.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        [LETS_ENCRYPT, GOOGLE].contains(&self.options.directory.as_str())
+    }
+}
+
+/// A certificate authority that has a mode of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcmeDirectory {
-    /// Let's Encrypt.
+enum AcmeDirectory {
     LetsEncrypt,
-    /// Google Trust Services.
     Google,
 }
 
@@ -94,7 +104,7 @@ impl Tls {
         };
         let Some(mode) = mode else { return Self::Off };
         if mode != Mode::Manual {
-            for setting in [&TLS_CERT, &TLS_KEY] {
+            for setting in [&TLS_CERT, &TLS_KEY, &TLS_CERTIFICATES, &TLS_HOOK] {
                 if reader.given(setting).is_some() {
                     reader.reject(setting, "this is for manual mode only; remove it");
                 }
@@ -102,6 +112,14 @@ impl Tls {
         }
         if mode == Mode::Off {
             return Self::Off;
+        }
+        if !matches!(mode, Mode::Acme(AcmeDirectory::LetsEncrypt)) && reader.switch(&ACME_IP_CERTS)
+        {
+            let name = reader.name_of(&TLS_MODE);
+            reader.reject(
+                &ACME_IP_CERTS,
+                format_args!("Let's Encrypt gives such certificates; set {name} to letsencrypt"),
+            );
         }
         let Some(host) = host else {
             if reader.given(&HOSTNAME).is_none() {
@@ -115,17 +133,7 @@ impl Tls {
             Mode::Off => Self::Off,
             Mode::Manual => manual(reader, host),
             Mode::SelfSigned => self_signed(reader, host),
-            Mode::Acme(directory) => Self::Acme(Acme {
-                directory,
-                dir: reader
-                    .path(&CERT_DIR)
-                    .or_else(|| reader.surroundings.cert_dir())
-                    .unwrap_or_default(),
-                email: reader.given(&ACME_EMAIL).map(|given| given.text),
-                has_eab: reader.given(&ACME_EAB_KID).is_some()
-                    && reader.given(&ACME_EAB_KEY).is_some(),
-                ip_certs: reader.switch(&ACME_IP_CERTS),
-            }),
+            Mode::Acme(directory) => acme::read(reader, listen, host, directory),
         }
     }
 }
@@ -164,7 +172,7 @@ fn go_mode(reader: &mut Reader<'_>, listen: &Listen, dev: bool) -> Option<Mode> 
 }
 
 fn our_mode(reader: &mut Reader<'_>) -> Option<Mode> {
-    const MODES: &str = "manual, self-signed, acme or off";
+    const MODES: &str = "manual, self-signed, letsencrypt, gcp or off";
     if reader.given(&TLS_MODE).is_none() {
         reader.problem(format!("tls.mode is not set; write {MODES}"));
         return None;
@@ -180,6 +188,9 @@ fn our_mode(reader: &mut Reader<'_>) -> Option<Mode> {
 }
 
 fn manual(reader: &mut Reader<'_>, host: &Host) -> Tls {
+    if reader.given(&TLS_CERTIFICATES).is_some() {
+        return several(reader, host);
+    }
     let files = match (reader.path(&TLS_CERT), reader.path(&TLS_KEY)) {
         (Some(cert), Some(key)) => {
             if let Some(dir) = reader.given(&CERT_DIR) {
@@ -218,8 +229,10 @@ fn manual(reader: &mut Reader<'_>, host: &Host) -> Tls {
             CertFiles::in_dir(&dir, host)
         }
     };
-    match load(reader, &files, host) {
-        Ok(tls) => tls,
+    let hook = hook(reader);
+    match load(reader, &files, Some(host)) {
+        Ok(loaded) => one(reader, files, host, Some(loaded), hook),
+        Err(err) if err.both_missing() && hook.is_some() => one(reader, files, host, None, hook),
         // The reference makes a certificate for an address, as no authority used to.
         Err(err) if err.both_missing() && host.ip().is_some() => Tls::Create {
             files,
@@ -242,8 +255,8 @@ fn self_signed(reader: &mut Reader<'_>, host: &Host) -> Tls {
         },
     };
     let files = CertFiles::in_dir(&dir, host);
-    match load(reader, &files, host) {
-        Ok(tls) => tls,
+    match load(reader, &files, Some(host)) {
+        Ok(loaded) => one(reader, files, host, Some(loaded), None),
         Err(err) if err.both_missing() => Tls::Create {
             files,
             lifetime: TEN_YEARS,
@@ -256,14 +269,116 @@ fn self_signed(reader: &mut Reader<'_>, host: &Host) -> Tls {
     }
 }
 
-fn load(reader: &mut Reader<'_>, files: &CertFiles, host: &Host) -> Result<Tls, CertError> {
+/// The one certificate of the relay, which keeps the reference's rule of who gets it.
+fn one(
+    reader: &Reader<'_>,
+    files: CertFiles,
+    host: &Host,
+    loaded: Option<Certificates>,
+    hook: Option<Hook>,
+) -> Tls {
+    let rule = NameRule::Host(host.clone());
+    Tls::Files(Files {
+        pairs: vec![Pair {
+            files,
+            rule,
+            loaded,
+        }],
+        on_open: reader.on_open(&TLS_MODE),
+        strict_dates: reader.manner() == Manner::Ours,
+        hook,
+    })
+}
+
+/// Several certificates, each for the names that it covers.
+fn several(reader: &mut Reader<'_>, host: &Host) -> Tls {
+    for setting in [&TLS_CERT, &TLS_KEY, &CERT_DIR] {
+        if let Some(given) = reader.given(setting) {
+            reader.reject(
+                &TLS_CERTIFICATES,
+                format_args!("{} is set too; remove one", given.origin),
+            );
+        }
+    }
+    let hook = hook(reader);
+    let mut pairs = Vec::new();
+    for text in reader.list(&TLS_CERTIFICATES) {
+        let Some((cert, key)) = text.split_once(':') else {
+            reader.reject(
+                &TLS_CERTIFICATES,
+                format_args!("{text:?} names no key; write CERTIFICATE:KEY"),
+            );
+            continue;
+        };
+        let files = CertFiles {
+            cert: cert.trim().into(),
+            key: key.trim().into(),
+        };
+        let loaded = match load(reader, &files, None) {
+            Ok(loaded) => Some(loaded),
+            Err(err) if err.both_missing() && hook.is_some() => None,
+            Err(err) => {
+                let name = reader.name_of(&TLS_CERTIFICATES);
+                reader.problem(format!("{name}: {}", chain(&err)));
+                continue;
+            }
+        };
+        let is_default = pairs.is_empty();
+        pairs.push(Pair {
+            files,
+            rule: NameRule::Covered { is_default },
+            loaded,
+        });
+    }
+    let is_for_host = |pair: &Pair| {
+        pair.loaded
+            .as_ref()
+            .is_none_or(|loaded| load::is_for(loaded, host))
+    };
+    if !pairs.is_empty() && !pairs.iter().any(is_for_host) {
+        reader.reject(
+            &TLS_CERTIFICATES,
+            format_args!("none of the certificates is for {host}, which clients ask for"),
+        );
+    }
+    if pairs.is_empty() {
+        return Tls::Off;
+    }
+    Tls::Files(Files {
+        pairs,
+        on_open: reader.on_open(&TLS_CERTIFICATES),
+        strict_dates: reader.manner() == Manner::Ours,
+        hook,
+    })
+}
+
+fn hook(reader: &mut Reader<'_>) -> Option<Hook> {
+    let command = reader.list(&TLS_HOOK);
+    let timeout = reader.duration_above_zero(&TLS_HOOK_TIMEOUT);
+    let every = reader.duration_above_zero(&TLS_HOOK_EVERY);
+    (!command.is_empty()).then_some(Hook {
+        command,
+        timeout,
+        every,
+    })
+}
+
+fn load(
+    reader: &mut Reader<'_>,
+    files: &CertFiles,
+    host: Option<&Host>,
+) -> Result<Certificates, CertError> {
     let on_open = reader.on_open(&TLS_MODE);
     let provider = aws_lc_rs::default_provider();
     let now = reader.surroundings.now;
-    let mut loaded = load::load(files, Some(host), on_open, now, &provider)?;
+    // The reference starts with whatever the dates are, and its flags alone must.
+    let mut loaded = match reader.manner() {
+        Manner::Go => load::load(files, host, on_open, now, &provider)?,
+        Manner::Ours => load::load_in_date(files, host, on_open, now, &provider)?,
+    };
     reader.warn_too_open(loaded.too_open.take());
     for warning in loaded.warnings.drain(..) {
         reader.warn(warning);
     }
-    Ok(Tls::Loaded(loaded))
+    Ok(loaded)
 }

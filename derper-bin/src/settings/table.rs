@@ -106,7 +106,7 @@ settings! {
         ]);
     TLS_MODE = Setting::new("tls.mode", Kind::Text, "letsencrypt",
         "Where certificates come from: letsencrypt, manual (files in -certdir) or gcp. In the \
-         configuration file: manual, self-signed, off or acme.")
+         configuration file: manual, self-signed, letsencrypt, gcp or off.")
         .flag(Group::Identity, "certmode", "MODE")
         .env("DERP_CERT_MODE", &[
             Alias { name: "DERP_CERTMODE", read: cert_mode },
@@ -122,35 +122,126 @@ settings! {
          tls.cert_dir.");
     TLS_KEY = Setting::new("tls.key", Kind::Path, "",
         "The private key (PEM) for tls.cert.");
+    TLS_CERTIFICATES = Setting::new("tls.certificates", Kind::List, "",
+        "Several certificates for manual mode, each as CERTIFICATE:KEY, instead of tls.cert and \
+         tls.key. Each is served to clients that ask for a name that it covers, the first also to \
+         those that ask for none.");
+    TLS_HOOK = Setting::new("tls.hook", Kind::List, "",
+        "A command that gets certificates for manual mode, with its arguments; run without a \
+         shell when a certificate is missing or a third of its life is left, and every \
+         tls.hook_every. It finds DERP_HOSTNAME, DERP_CERT_FILE, DERP_KEY_FILE and \
+         DERP_CERT_NOT_AFTER in its environment.");
+    TLS_HOOK_TIMEOUT = Setting::new("tls.hook_timeout", Kind::Duration, "10m0s",
+        "How long tls.hook may take before it is killed.");
+    TLS_HOOK_EVERY = Setting::new("tls.hook_every", Kind::Duration, "24h0m0s",
+        "How often tls.hook is run in any case.");
     TLS_OWN_RECORDS = Setting::new("tls.own_record_layer", Kind::Switch, "true",
         "Handle TLS records in place after the handshake, which takes less memory and time than \
          the TLS library does.");
-    ACME_EMAIL = Setting::new("acme_email", Kind::Text, "",
+    ACME_EMAIL = Setting::new("acme.email", Kind::Text, "",
         "Contact for the certificate authority.")
-        .flag(Group::Identity, "acme-email", "ADDRESS").env("DERP_ACME_EMAIL", &[])
-        .not_in_file();
-    ACME_EAB_KID = Setting::new("acme_eab_kid", Kind::Text, "",
+        .flag(Group::Identity, "acme-email", "ADDRESS").env("DERP_ACME_EMAIL", &[]);
+    ACME_EAB_KID = Setting::new("acme.eab_kid", Kind::Text, "",
         "Key id of External Account Binding.")
         .flag(Group::Identity, "acme-eab-kid", "ID")
-        .env("DERP_ACME_EAB_KID", &[same("DERP_ACME_EABKID")])
-        .not_in_file();
+        .env("DERP_ACME_EAB_KID", &[same("DERP_ACME_EABKID")]);
+    ACME_EAB_KEY_FILE = Setting::new("acme.eab_key_file", Kind::Path, "",
+        "The file with the HMAC key of External Account Binding, base64.")
+        .env("DERPER_ACME_EAB_KEY_FILE", &[]);
+    ACME_DIRECTORY = Setting::new("acme.directory", Kind::Text, "",
+        "The URL of another authority's ACME directory, such as Let's Encrypt's for tests or one \
+         of your own.")
+        .env("DERPER_ACME_DIRECTORY", &[]);
+    ACME_CA_FILE = Setting::new("acme.ca_file", Kind::Path, "",
+        "The certificates (PEM) that the ACME directory's own may come from, instead of those \
+         that the system trusts.")
+        .env("DERPER_ACME_CA_FILE", &[]);
+    ACME_CHALLENGES = Setting::new("acme.challenges", Kind::List, "tls-alpn-01,http-01",
+        "How the authority may check that the name is this relay's: tls-alpn-01 on port 443, \
+         which passes through proxies that go by the server name, and http-01 on port 80. They \
+         are tried in this order.")
+        .env("DERPER_ACME_CHALLENGES", &[]);
+    ACME_PROFILE = Setting::new("acme.profile", Kind::Text, "",
+        "The kind of certificate, by the authority's name for it, such as shortlived.")
+        .env("DERPER_ACME_PROFILE", &[]);
     ACME_EAB_KEY = Setting::new("acme_eab_key", Kind::Text, "",
         "HMAC key of External Account Binding, base64.")
         .flag(Group::Identity, "acme-eab-key", "BASE64")
         .env("DERP_ACME_EAB_KEY", &[same("DERP_ACME_EABKEY")])
         .not_in_file()
         .secret();
-    ACME_IP_CERTS = Setting::new("acme_ip_certs", Kind::Switch, "false",
-        "Order certificates for the machine's own addresses. Not in this version.")
-        .flag(Group::Identity, "acme-ip-certs", "BOOL").env("DERP_ACME_IP_CERTS", &[])
-        .not_in_file();
+    ACME_IP_CERTS = Setting::new("acme.ip_certs", Kind::Switch, "false",
+        "Order short-lived certificates for the machine's own addresses, as clients come there.")
+        .flag(Group::Identity, "acme-ip-certs", "BOOL").env("DERP_ACME_IP_CERTS", &[]);
 
     // Admission
     ALLOWLIST = Setting::new("verify.allowlist", Kind::Path, "",
-        "Admit only the clients whose keys (nodekey:…, one a line) are in this file.")
-        .flag(Group::Admission, "allowlist", "FILE").env("DERPER_ALLOWLIST", &[]);
+        "Admit the clients whose keys are in this file: nodekey:… one a line, a JSON list, or the \
+         output of tailscale status --json. Followed while the relay runs.")
+        .flag(Group::Admission, "allowlist", "FILE")
+        .env("DERP_ALLOWLIST", &[same("DERPER_ALLOWLIST")]);
+    DENYLIST = Setting::new("verify.denylist", Kind::Path, "",
+        "Turn away the clients whose keys are in this file, whoever else admits them. Followed \
+         while the relay runs.")
+        .flag(Group::Admission, "denylist", "FILE").env("DERP_DENYLIST", &[]);
+    VERIFY_TAILSCALED = Setting::new("verify.tailscaled", Kind::List, "",
+        "Admit the nodes that the tailscaled at this socket sees, and its own. For several \
+         tailnets give it several times, or a list with commas.")
+        .flag(Group::Admission, "verify-tailscaled", "SOCKET")
+        .env("DERP_VERIFY_TAILSCALED", &[]).adds_up();
+    VERIFY_HEADSCALE = Setting::new("verify.headscale", Kind::Text, "",
+        "Admit the nodes of the Headscale server at this URL, its server_url: by its list of \
+         nodes where there is an API key, else by its /verify.")
+        .flag(Group::Admission, "verify-headscale", "URL").env("DERP_VERIFY_HEADSCALE", &[]);
+    HEADSCALE_API_KEY_FILE = Setting::new("verify.headscale_api_key_file", Kind::Path, "",
+        "The file with an API key of that server (headscale apikeys create).")
+        .flag(Group::Admission, "verify-headscale-api-key-file", "FILE")
+        .env("DERP_VERIFY_HEADSCALE_API_KEY_FILE", &[]);
+    HEADSCALE_USERS = Setting::new("verify.headscale_users", Kind::List, "",
+        "Only the nodes of these users of the Headscale server; needs an API key.");
+    HEADSCALE_TAGS = Setting::new("verify.headscale_tags", Kind::List, "",
+        "Only nodes that have one of these tags, such as tag:relay; needs an API key.");
+    HEADSCALE_REFUSE_EXPIRED = Setting::new("verify.headscale_refuse_expired", Kind::Switch,
+        "false", "Turn away nodes whose keys have expired; needs an API key.");
+    VERIFY_URL = Setting::new("verify.url", Kind::List, "",
+        "Admit whom the admission controller at this http, https or unix:///SOCKET:/PATH URL \
+         admits. For several give it several times, or a list with commas.")
+        .flag(Group::Admission, "verify-url", "URL").env("DERP_VERIFY_URL", &[]).adds_up();
+    VERIFY_URL_BEARER_FILE = Setting::new("verify.url_bearer_file", Kind::Path, "",
+        "A file whose line proves to that controller who asks: sent as a bearer token. It is \
+         read anew for each request.");
+    VERIFY_URL_HEADER = Setting::new("verify.url_header", Kind::Text, "",
+        "The header, instead of a bearer token, that verify.url_header_file is the value of.");
+    VERIFY_URL_HEADER_FILE = Setting::new("verify.url_header_file", Kind::Path, "",
+        "A file with the value of verify.url_header.");
+    VERIFY_CA_FILE = Setting::new("verify.ca_file", Kind::Path, "",
+        "The certificates (PEM) to trust for https URLs of verifiers, in place of the system's.");
+    VERIFY_PROXY = Setting::new("verify.proxy", Kind::Text, "",
+        "The http URL of a proxy to reach verifiers by; none by default, whatever the \
+         environment says.");
+    VERIFY_POLICY = Setting::new("verify.policy", Kind::Text, "any",
+        "Whether any of several verifiers may admit a client, or all must.")
+        .flag(Group::Admission, "verify-policy", "any|all").env("DERP_VERIFY_POLICY", &[]);
+    VERIFY_INTERVAL = Setting::new("verify.interval", Kind::Duration, "1m0s",
+        "How often it is asked again whether a connected client may stay; 0 for never. Nobody \
+         is cut off because a verifier does not answer.")
+        .flag(Group::Admission, "verify-interval", "DURATION").env("DERP_VERIFY_INTERVAL", &[]);
+    VERIFY_CACHE = Setting::new("verify.cache", Kind::Duration, "1m0s",
+        "How long a client that was admitted comes in again without being asked about; 0 for \
+         not at all.");
+    VERIFY_STALE = Setting::new("verify.stale", Kind::Duration, "10m0s",
+        "How long a client that was admitted comes in again while a verifier does not answer; 0 \
+         for not at all.");
+    VERIFY_FAIL = Setting::new("verify.fail", Kind::Text, "closed",
+        "What becomes of clients of whom nothing is known while a verifier cannot be reached: \
+         closed turns them away, open admits them.");
+    REQUIRE_VERIFICATION = Setting::new("verify.required", Kind::Switch, "false",
+        "Do not start as an open relay: it is a mistake then to say nothing of who is admitted.")
+        .flag(Group::Admission, "require-verification", "BOOL")
+        .env("DERP_REQUIRE_VERIFICATION", &[]);
     VERIFY_CLIENTS = Setting::new("verify_clients", Kind::Switch, "false",
-        "Admit only clients that the local tailscaled knows. Not in this version.")
+        "Admit only clients that the local tailscaled knows, by the reference's rules: each is \
+         asked about once, when it connects.")
         .flag(Group::Admission, "verify-clients", "BOOL")
         .env("DERP_VERIFY_CLIENTS", &[
             same("DERPER_VERIFY_CLIENTS"),
@@ -161,7 +252,7 @@ settings! {
         "The socket of the tailscaled that -verify-clients asks.")
         .flag(Group::Admission, "socket", "PATH").env("DERP_SOCKET", &[]).not_in_file();
     VERIFY_CLIENT_URL = Setting::new("verify_client_url", Kind::Text, "",
-        "Admit only clients that this admission controller allows. Not in this version.")
+        "Admit only clients that this admission controller allows, by the reference's rules.")
         .flag(Group::Admission, "verify-client-url", "URL")
         .env("DERP_VERIFY_CLIENT_URL", &[same("DERPER_VERIFY_CLIENT_URL")])
         .not_in_file();

@@ -1,14 +1,15 @@
 //! Certificates from files, and all that can be wrong with them.
 //!
-//! What makes clients fail for certain is an error here, with the file and the remedy; a wrong
-//! date is a warning, for a relay that starts with the clock at 1970 should serve what it has, as
-//! the reference does.
+//! What makes clients fail for certain is an error here, with the file and the remedy. A wrong
+//! date is a warning to [`load`], which is how the reference starts, and an error to
+//! [`load_in_date`].
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use derp_certs::schedule::Life;
 use derp_ops::secret_file::{self, OpenMode, SecretFileError, TooOpen};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
@@ -21,6 +22,9 @@ use x509_parser::prelude::{ASN1Time, X509Certificate};
 
 use super::{CertFiles, Certificates};
 use crate::host::Host;
+
+/// 2026-01-01: no clock that is right says less.
+const THIS_WAS_WRITTEN: Duration = Duration::from_secs(1_767_225_600);
 
 /// Certificate files that cannot be served. `Display` names the file and the remedy.
 #[derive(Debug, Error)]
@@ -116,6 +120,25 @@ pub enum CertError {
         /// The hosts that it is for.
         covers: Vec<String>,
     },
+    /// The certificate's time is over.
+    #[error("the certificate in {cert} expired on {on}; clients refuse it; put a new one there")]
+    Expired {
+        /// The certificate.
+        cert: PathBuf,
+        /// Its last day.
+        on: String,
+    },
+    /// The certificate's time has not begun.
+    #[error(
+        "the certificate in {cert} is valid only from {from}; clients refuse it until then; check \
+         this machine's clock"
+    )]
+    NotYet {
+        /// The certificate.
+        cert: PathBuf,
+        /// Its first day.
+        from: String,
+    },
     /// The key's file is not for a secret.
     #[error(transparent)]
     Secret(SecretFileError),
@@ -162,18 +185,52 @@ pub fn load(
     if let Some(host) = host {
         check_host(files, &chain, &leaf, host)?;
     }
-    let warnings = check_dates(files, &leaf, now).into_iter().collect();
-    let not_after = system_time(leaf.validity().not_after);
+    let warnings = check_dates(files, &leaf, now)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let life = Life {
+        not_before: system_time(leaf.validity().not_before),
+        not_after: system_time(leaf.validity().not_after),
+    };
     let is_self_signed = leaf.issuer() == leaf.subject();
+    let covers = names(&leaf);
     Ok(Certificates {
         chain,
         key,
         files: files.clone(),
-        not_after,
+        life,
+        covers,
         is_self_signed,
         too_open,
         warnings,
     })
+}
+
+/// The same, where a certificate with wrong dates is to be refused as well.
+///
+/// # Errors
+/// Whatever would keep every client from connecting. A date in the future is no error where the
+/// clock must be wrong, for then it is no use to wait.
+pub fn load_in_date(
+    files: &CertFiles,
+    host: Option<&Host>,
+    on_open: OpenMode,
+    now: SystemTime,
+    provider: &CryptoProvider,
+) -> Result<Certificates, CertError> {
+    let loaded = load(files, host, on_open, now, provider)?;
+    let Some(der) = loaded.chain.first() else {
+        return Ok(loaded);
+    };
+    let leaf = x509_parser::parse_x509_certificate(der).map(|(_, leaf)| leaf);
+    match leaf.ok().and_then(|leaf| check_dates(files, &leaf, now)) {
+        Some(CertError::NotYet { .. }) if now < SystemTime::UNIX_EPOCH + THIS_WAS_WRITTEN => {
+            Ok(loaded)
+        }
+        Some(wrong) => Err(wrong),
+        None => Ok(loaded),
+    }
 }
 
 fn read_chain(files: &CertFiles) -> Result<Vec<CertificateDer<'static>>, CertError> {
@@ -296,12 +353,7 @@ fn check_host(
     leaf: &X509Certificate<'_>,
     host: &Host,
 ) -> Result<(), CertError> {
-    let fits = chain.first().is_some_and(|der| {
-        ParsedCertificate::try_from(der).is_ok_and(|parsed| {
-            rustls::client::verify_server_name(&parsed, &host.server_name()).is_ok()
-        })
-    });
-    if fits {
+    if chain.first().is_some_and(|der| verifies(der, host)) {
         return Ok(());
     }
     let covers = names(leaf);
@@ -309,6 +361,18 @@ fn check_host(
         cert: files.cert.clone(),
         host: host.clone(),
         covers,
+    })
+}
+
+/// Whether clients that connect to `host` accept the certificate.
+#[must_use]
+pub fn is_for(loaded: &Certificates, host: &Host) -> bool {
+    loaded.chain.first().is_some_and(|der| verifies(der, host))
+}
+
+fn verifies(der: &CertificateDer<'_>, host: &Host) -> bool {
+    ParsedCertificate::try_from(der).is_ok_and(|parsed| {
+        rustls::client::verify_server_name(&parsed, &host.server_name()).is_ok()
     })
 }
 
@@ -336,21 +400,23 @@ fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
         .collect()
 }
 
-fn check_dates(files: &CertFiles, leaf: &X509Certificate<'_>, now: SystemTime) -> Option<String> {
-    let cert = files.cert.display();
+fn check_dates(
+    files: &CertFiles,
+    leaf: &X509Certificate<'_>,
+    now: SystemTime,
+) -> Option<CertError> {
     let validity = leaf.validity();
     if system_time(validity.not_after) < now {
-        return Some(format!(
-            "the certificate in {cert} expired on {}; clients refuse it; replace it and restart",
-            date(validity.not_after)
-        ));
+        return Some(CertError::Expired {
+            cert: files.cert.clone(),
+            on: date(validity.not_after),
+        });
     }
     if now < system_time(validity.not_before) {
-        return Some(format!(
-            "the certificate in {cert} is valid only from {}; clients refuse it until then; check \
-             this machine's clock",
-            date(validity.not_before)
-        ));
+        return Some(CertError::NotYet {
+            cert: files.cert.clone(),
+            from: date(validity.not_before),
+        });
     }
     None
 }

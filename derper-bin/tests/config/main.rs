@@ -1,5 +1,6 @@
 //! Configurations: what an operator hears of broken ones, and what good ones mean.
 
+mod admission;
 mod machine;
 mod meanings;
 mod mistakes;

@@ -177,34 +177,71 @@ fn every_mistake_has_its_own_message() {
             "--config {}/none.toml",
             &[],
             "-config: {}/none.toml does not exist\n  \
-            tls.mode is not set; write manual, self-signed, acme or off",
+            tls.mode is not set; write manual, self-signed, letsencrypt, gcp or off",
         ),
         (
             "--allowlist {}/none",
             &[],
             "-allowlist: cannot read {}/none: No such file or directory (os error 2)",
         ),
-        // What this version does not do.
         (
-            "-a :443 -hostname derp.example.com",
+            "-a :443",
             &[],
-            "-certmode: this version cannot get certificates from Let's Encrypt; get one for \
-             derp.example.com with another tool and use manual mode, or use a self-signed one \
-             (derper quickstart)",
+            "-certmode: -hostname is not set; give the name that certificates are to be ordered \
+             for",
         ),
         (
-            "-a :443 -hostname derp.example.com",
+            "-a :443 -hostname 192.0.2.1",
+            &[],
+            "-hostname \"192.0.2.1\": an authority gives certificates for addresses only with \
+             -acme-ip-certs; set that, or give a name",
+        ),
+        (
+            "-a :443 -hostname 192.0.2.1 -acme-email a@b -acme-eab-kid x -acme-eab-key c2VjcmV0",
             &[("DERP_CERT_MODE", "gcp")],
-            "DERP_CERT_MODE: this version cannot get certificates from Google; get one for \
-             derp.example.com with another tool and use manual mode, or use a self-signed one \
-             (derper quickstart)",
+            "-hostname \"192.0.2.1\": Google gives no certificates for addresses; give a name",
         ),
         (
-            "-acme-ip-certs",
-            &[],
-            "-acme-ip-certs: this version cannot order certificates for addresses; use -certmode \
-             manual with an address as -hostname, which makes a self-signed one",
+            "-a :443 -hostname derp.example.com -acme-email a@example.com",
+            &[("DERP_CERT_MODE", "gcp")],
+            "DERP_CERT_MODE: Google wants to know whose account it is; set -acme-email, \
+             -acme-eab-kid and -acme-eab-key",
         ),
+        (
+            "-a :443 -hostname derp.example.com -acme-eab-kid x",
+            &[],
+            "-acme-eab-kid \"x\": -acme-eab-key is not set; both are needed",
+        ),
+        (
+            "-a :443 -hostname derp.example.com -acme-eab-kid x -acme-eab-key =hunter2=",
+            &[],
+            "-acme-eab-key: the key is not base64; copy it as it was given",
+        ),
+        (
+            "-a :443 -hostname derp.example.com",
+            &[("DERPER_ACME_DIRECTORY", "http://ca.example.com/dir")],
+            "DERPER_ACME_DIRECTORY \"http://ca.example.com/dir\": an ACME directory is an https:// \
+             URL",
+        ),
+        (
+            "-a :443 -hostname derp.example.com",
+            &[("DERPER_ACME_CHALLENGES", "dns-01")],
+            "DERPER_ACME_CHALLENGES \"dns-01\": for dns-01 use manual mode and tls.hook with a \
+             tool that knows your DNS",
+        ),
+        (
+            "-a :443 -hostname derp.example.com -http-port -1",
+            &[("DERPER_ACME_CHALLENGES", "http-01")],
+            "DERPER_ACME_CHALLENGES \"http-01\": http-01 needs the port for plain HTTP, which is \
+             off; remove one",
+        ),
+        (
+            "-a :443 -certmode manual -hostname 192.0.2.1 -acme-ip-certs",
+            &[],
+            "-acme-ip-certs \"true\": Let's Encrypt gives such certificates; set -certmode to \
+             letsencrypt",
+        ),
+        // What this version does not do.
         (
             "-verify-client-url ftp://127.0.0.1:1/verify",
             &[],
@@ -257,21 +294,24 @@ fn mistakes_in_the_file_are_told_with_their_lines() {
     let cases: &[(&str, &str)] = &[
         (
             "key_file = \"{}/derper.key\"\n",
-            "tls.mode is not set; write manual, self-signed, acme or off",
+            "tls.mode is not set; write manual, self-signed, letsencrypt, gcp or off",
         ),
         (
             "[tls]\nmode = \"sometimes\"\n",
-            "{}/derper.toml:2: tls.mode = \"sometimes\": write manual, self-signed, acme or off",
+            "{}/derper.toml:2: tls.mode = \"sometimes\": write manual, self-signed, letsencrypt, gcp or off",
         ),
         (
             "[tls]\nmode = \"self-signed\"\n",
             "hostname is not set; give the name or address that clients reach the relay by",
         ),
         (
-            "hostname = \"derp.example.com\"\n[tls]\nmode = \"acme\"\n",
-            "{}/derper.toml:3: tls.mode: this version cannot get certificates from Let's Encrypt; \
-             get one for derp.example.com with another tool and use manual mode, or use a \
-             self-signed one (derper quickstart)",
+            "hostname = \"derp.example.com\"\ntls.mode = \"letsencrypt\"\ntls.hook = [\"/h\"]\n",
+            "{}/derper.toml:3: tls.hook = \"/h\": this is for manual mode only; remove it",
+        ),
+        (
+            "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.certificates = [\"/c\"]\n",
+            "{}/derper.toml:3: tls.certificates = \"/c\": \"/c\" names no key; write \
+             CERTIFICATE:KEY",
         ),
         (
             "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.cert = \"/c\"\n",

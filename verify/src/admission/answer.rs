@@ -1,14 +1,19 @@
 //! What an admission controller's answer says.
 
 use std::fmt;
+use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use thiserror::Error;
+
+use crate::verdict::{RateLimit, Verdict};
 
 /// How exact an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// One JSON object, with exactly one field named `Allow`, which is `true` or `false`.
+    /// One JSON object, with exactly one field named `Allow`, which is `true` or `false`, and no
+    /// field that is known twice or of another type.
     Strict,
     /// As the reference reads it: the case of the name does not matter, the last of several
     /// fields counts, none means no, and what follows the object is ignored.
@@ -27,49 +32,79 @@ pub enum AnswerError {
     Json(#[source] serde_json::Error),
 }
 
-/// Whether `body`, a `DERPAdmitClientResponse`, admits the client.
+/// What `body`, a `DERPAdmitClientResponse`, says of the client.
+///
+/// Beside `Allow` a strict answer may have fields that the reference does not know and ignores:
+/// `RateLimitBytesPerSec` and `BurstBytes` limit what the client may send, `Group` says where it
+/// belongs, and `TTLSeconds` how long the answer holds.
 ///
 /// # Errors
 /// [`AnswerError`], for what is no answer in this reading.
-pub fn parse_answer(body: &[u8], reading: Reading) -> Result<bool, AnswerError> {
+pub fn parse_answer(body: &[u8], reading: Reading) -> Result<Verdict, AnswerError> {
     match reading {
         Reading::Strict => {
             let text = std::str::from_utf8(body).map_err(|_| AnswerError::NotUtf8)?;
-            let Strict(allow) = serde_json::from_str(text).map_err(AnswerError::Json)?;
-            Ok(allow)
+            let strict: Strict = serde_json::from_str(text).map_err(AnswerError::Json)?;
+            Ok(strict.verdict())
         }
         Reading::Lenient => {
             let text = String::from_utf8_lossy(body);
             let mut json = serde_json::Deserializer::from_str(&text);
             let Lenient(allow) = Deserialize::deserialize(&mut json).map_err(AnswerError::Json)?;
-            Ok(allow)
+            Ok(verdict(allow))
         }
     }
 }
 
-struct Strict(bool);
-struct Lenient(bool);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_map(Fields { lenient: false })
-            .map(Self)
+fn verdict(allow: bool) -> Verdict {
+    if allow {
+        Verdict::allow()
+    } else {
+        Verdict::deny("")
     }
 }
+
+/// Unknown fields are skipped, and none may come twice.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Strict {
+    allow: bool,
+    #[serde(default)]
+    rate_limit_bytes_per_sec: Option<u64>,
+    #[serde(default)]
+    burst_bytes: Option<u64>,
+    #[serde(default)]
+    group: Option<String>,
+    #[serde(default, rename = "TTLSeconds")]
+    ttl_seconds: Option<u64>,
+}
+
+impl Strict {
+    fn verdict(self) -> Verdict {
+        let rate = self.rate_limit_bytes_per_sec.map(|rate| RateLimit {
+            bytes_per_second: rate,
+            burst_bytes: self.burst_bytes.unwrap_or(rate),
+        });
+        Verdict {
+            group: self.group.filter(|group| !group.is_empty()),
+            rate,
+            time_to_live: self.ttl_seconds.map(Duration::from_secs),
+            ..verdict(self.allow)
+        }
+    }
+}
+
+struct Lenient(bool);
 
 impl<'de> Deserialize<'de> for Lenient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // `null` leaves Go's answer as it was: a denial.
-        deserializer
-            .deserialize_any(Fields { lenient: true })
-            .map(Self)
+        deserializer.deserialize_any(Fields).map(Self)
     }
 }
 
-struct Fields {
-    lenient: bool,
-}
+/// The field `Allow` as Go finds it.
+struct Fields;
 
 impl<'de> Visitor<'de> for Fields {
     type Value = bool;
@@ -78,32 +113,20 @@ impl<'de> Visitor<'de> for Fields {
         f.write_str("an object with a field Allow")
     }
 
-    fn visit_unit<E: serde::de::Error>(self) -> Result<bool, E> {
-        if self.lenient {
-            return Ok(false);
-        }
-        Err(E::custom("null"))
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
         let mut allow = None;
         while let Some(name) = map.next_key::<String>()? {
-            if self.lenient && name.eq_ignore_ascii_case("Allow") {
+            if name.eq_ignore_ascii_case("Allow") {
                 // Go leaves the field alone where the value is null.
                 allow = map.next_value::<Option<bool>>()?.or(allow);
-            } else if !self.lenient && name == "Allow" {
-                if allow.is_some() {
-                    return Err(A::Error::duplicate_field("Allow"));
-                }
-                allow = Some(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        match allow {
-            Some(allow) => Ok(allow),
-            None if self.lenient => Ok(false),
-            None => Err(A::Error::missing_field("Allow")),
-        }
+        Ok(allow.unwrap_or(false))
     }
 }

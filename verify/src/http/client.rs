@@ -20,7 +20,7 @@ use super::tls;
 use crate::verdict::VerifyError;
 
 /// How a server is asked, where the defaults do not do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpOptions {
     /// Proves to the server who asks; default none.

@@ -1,31 +1,55 @@
 //! The picture for the README: what each relay costs, as a share of what Go's costs.
+//!
+//! It shows a few lines of the table, those that somebody who runs a relay would ask about first.
 
 use std::fmt::Write;
 
 use super::outcome::{Line, rounded};
-use super::row::Target;
 
 const WIDTH: f64 = 860.0;
 /// Where bars begin and how long Go's is.
-const BARS: (f64, f64) = (300.0, 460.0);
-const BAR_HEIGHT: f64 = 11.0;
-const HEAD: f64 = 52.0;
+const BARS: (f64, f64) = (290.0, 430.0);
+const BAR_HEIGHT: f64 = 12.0;
+const HEAD: f64 = 56.0;
 /// Ours, Go's, others: they can be told apart on white and on black, and without colour by order.
 const COLOURS: [&str; 5] = ["#e8590c", "#868e96", "#4c8dd6", "#3a9d5d", "#9c6ade"];
 
+/// Scenario and field of what is shown, and what it is called here.
+const SHOWN: &[(&str, &str, &str)] = &[
+    ("pair-16", CPU, "CPU per packet, one busy pair"),
+    ("pairs-8", CPU, "CPU per packet, 100 busy pairs"),
+    ("pairs-20k", CPU, "CPU per packet, 100 calm pairs"),
+    ("ping-pong", CPU, "CPU per packet, one at a time"),
+    ("setup-hybrid", "server_us_per_login", "CPU per login"),
+    (
+        "idle-4000",
+        "rss_kib_per_client",
+        "memory of an idle client",
+    ),
+    ("slow-reader-1", "p50_us", "age of packets, slow reader"),
+    (
+        "two-tailscaled",
+        "relay_cpu_seconds",
+        "CPU for 100 MB of a tailnet",
+    ),
+];
+const CPU: &str = "server_us_per_packet";
+
 /// An SVG without a background, for light pages and dark ones.
 pub(crate) fn draw(lines: &[Line], relays: &[&str]) -> String {
-    let shown: Vec<_> = lines
+    let shown: Vec<_> = SHOWN
         .iter()
-        .filter(|line| matches!(line.row.target, Target::Smaller(_) | Target::AtMost(_)))
-        .filter(|line| {
-            line.figures
-                .get(1)
-                .is_some_and(|go| go.is_some_and(|go| go.median > 0.0))
+        .filter_map(|&(scenario, field, label)| {
+            let line = lines.iter().find(|line| {
+                (line.row.scenario, line.row.field) == (scenario, field)
+                    && !line.row.target.is_within_ours()
+            })?;
+            let go = line.figures.get(1).copied().flatten()?.median;
+            (go > 0.0).then_some((line, go, label))
         })
         .collect();
-    let group = rows(relays.len()) * BAR_HEIGHT + 10.0;
-    let height = HEAD + group * rows(shown.len()) + 8.0;
+    let group = rows(relays.len()) * BAR_HEIGHT + 12.0;
+    let height = HEAD + group * rows(shown.len()) + 4.0;
     let mut svg = String::new();
     let mut put = |text: std::fmt::Arguments<'_>| {
         svg.write_fmt(text).expect("a string takes any text");
@@ -33,10 +57,10 @@ pub(crate) fn draw(lines: &[Line], relays: &[&str]) -> String {
     };
     put(format_args!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"12\">"
+         font-family=\"system-ui, sans-serif\" font-size=\"13\">"
     ));
     put(format_args!(
-        "<style>text {{ fill: #24292f }} .small {{ font-size: 10px; fill: #57606a }}\n\
+        "<style>text {{ fill: #24292f }} .small {{ font-size: 10.5px; fill: #57606a }}\n\
          @media (prefers-color-scheme: dark) {{ text {{ fill: #e6edf3 }} .small {{ fill: #9198a1 }} }}\
          </style>"
     ));
@@ -48,36 +72,40 @@ pub(crate) fn draw(lines: &[Line], relays: &[&str]) -> String {
     ));
     for (index, relay) in relays.iter().enumerate() {
         let x = 8.0 + 150.0 * rows(index);
-        let colour = COLOURS[index % COLOURS.len()];
         put(format_args!(
-            "<rect x=\"{x}\" y=\"28\" width=\"10\" height=\"10\" rx=\"2\" fill=\"{colour}\"/>\
-             <text x=\"{}\" y=\"37\">{}</text>",
+            "<rect x=\"{x}\" y=\"30\" width=\"10\" height=\"10\" rx=\"2\" fill=\"{}\"/>\
+             <text x=\"{}\" y=\"40\">{}</text>",
+            COLOURS[index % COLOURS.len()],
             x + 15.0,
             escaped(relay)
         ));
     }
-    for (index, line) in shown.iter().enumerate() {
+    for (index, (line, go, label)) in shown.iter().enumerate() {
         let top = HEAD + group * rows(index);
-        let label = group / 2.0 + top - 1.0;
+        let middle = top + (group - 12.0) / 2.0 + 4.0;
         put(format_args!(
-            "<text x=\"8\" y=\"{label}\">{}</text>",
-            escaped(&full_title(lines, line))
+            "<text x=\"8\" y=\"{middle}\">{}</text>",
+            escaped(label)
         ));
-        let go = line.figures[1].map_or(1.0, |go| go.median);
+        if let Some(ratio) = line.figures[0].map(|ours| go / ours.median) {
+            put(format_args!(
+                "<text x=\"{}\" y=\"{middle}\" font-weight=\"600\" text-anchor=\"end\">{ratio:.1} ×</text>",
+                BARS.0 - 12.0
+            ));
+        }
         for (index, figure) in line.figures.iter().enumerate() {
             let Some(figure) = figure else { continue };
             let y = top + BAR_HEIGHT * rows(index);
             let width = (figure.median / go * BARS.1).clamp(1.0, BARS.1 * 1.1);
-            let colour = COLOURS[index % COLOURS.len()];
             put(format_args!(
-                "<rect x=\"{}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\" fill=\"{colour}\"/>\
-                 <text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">{} {}</text>",
+                "<rect x=\"{}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\" fill=\"{}\"/>\
+                 <text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
                 BARS.0,
                 BAR_HEIGHT - 2.0,
+                COLOURS[index % COLOURS.len()],
                 BARS.0 + width + 5.0,
-                y + 8.5,
-                rounded(figure.median),
-                line.row.unit
+                y + 9.0,
+                readable(figure.median, line.row.unit)
             ));
         }
     }
@@ -85,19 +113,12 @@ pub(crate) fn draw(lines: &[Line], relays: &[&str]) -> String {
     svg
 }
 
-/// A title that begins with dots goes on where the line above it has begun.
-fn full_title(lines: &[Line], line: &Line) -> String {
-    let Some(rest) = line.row.title.split_once('…').map(|(_, rest)| rest) else {
-        return line.row.title.to_owned();
-    };
-    let first = lines
-        .iter()
-        .find(|other| other.row.scenario == line.row.scenario && !other.row.title.contains('…'));
-    let begin = first.map_or("", |first| first.row.title);
-    format!(
-        "{},{rest}",
-        begin.rsplit_once(", p").map_or(begin, |(begin, _)| begin)
-    )
+/// A figure with its unit; long times in milliseconds.
+fn readable(value: f64, unit: &str) -> String {
+    if unit == "µs" && value >= 10_000.0 {
+        return format!("{:.0} ms", value / 1000.0);
+    }
+    format!("{} {unit}", rounded(value))
 }
 
 fn escaped(text: &str) -> String {
@@ -117,6 +138,7 @@ mod tests {
 
     use super::*;
     use crate::bench::outcome::Reports;
+    use crate::bench::row::ROWS;
 
     #[test]
     fn bars_are_shares_of_gos() {
@@ -131,11 +153,11 @@ mod tests {
             .filter(|line| line.contains("class=\"small\""))
             .collect();
         assert!(
-            bars[0].contains("width=\"115.0\"") && bars[0].contains("2.00 µs"),
+            bars[0].contains("width=\"107.5\"") && bars[0].contains("2.00 µs"),
             "{svg}"
         );
         assert!(
-            bars[1].contains("width=\"460.0\"") && bars[1].contains("8.00 µs"),
+            bars[1].contains("width=\"430.0\"") && bars[1].contains("8.00 µs"),
             "{svg}"
         );
         assert!(
@@ -145,19 +167,19 @@ mod tests {
     }
 
     #[test]
-    fn a_title_goes_on_where_another_began() {
-        let mut reports = Reports::default();
-        for field in ["p50_us", "p99_us"] {
-            reports.add("slow-reader-1", "ours", json!({ field: 1.0 }));
+    fn every_bar_is_a_line_of_the_table() {
+        for &(scenario, field, label) in SHOWN {
+            let row = ROWS
+                .iter()
+                .find(|row| (row.scenario, row.field) == (scenario, field));
+            assert!(row.is_some(), "{label}");
         }
-        let lines = reports.lines(&["ours"]);
-        let titles: Vec<_> = lines.iter().map(|line| full_title(&lines, line)).collect();
-        assert_eq!(
-            titles[..2],
-            [
-                "age at a reader of 1 MB/s, p50",
-                "age at a reader of 1 MB/s, p99"
-            ]
-        );
+    }
+
+    #[test]
+    fn long_times_are_told_in_milliseconds() {
+        assert_eq!(readable(3_573_547.0, "µs"), "3574 ms");
+        assert_eq!(readable(910.0, "µs"), "910 µs");
+        assert_eq!(readable(2.14, "KiB"), "2.14 KiB");
     }
 }

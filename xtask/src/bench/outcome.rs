@@ -67,7 +67,7 @@ impl Reports {
             Target::Smaller(_) | Target::ToldSmall => divided(go, ours),
             Target::AtMost(_) => ours,
             Target::Share(_) | Target::ToldLarge => divided(ours, go),
-            Target::OwnTimes(_, scenario) => {
+            Target::OwnTimes(_, scenario) | Target::OwnShare(_, scenario) => {
                 let other = relays
                     .first()
                     .and_then(|our| self.figure(scenario, row.field, our));
@@ -76,7 +76,9 @@ impl Reports {
         };
         let met = match row.target {
             Target::ToldSmall | Target::ToldLarge => None,
-            Target::Smaller(least) | Target::Share(least) => ratio.map(|ratio| ratio >= least),
+            Target::Smaller(least) | Target::Share(least) | Target::OwnShare(least, _) => {
+                ratio.map(|ratio| ratio >= least)
+            }
             Target::AtMost(most) | Target::OwnTimes(most, _) => ratio.map(|ratio| ratio <= most),
         };
         Line {
@@ -113,7 +115,7 @@ impl Reports {
 pub(crate) fn figures_of(scenario: &str, report: &Value) -> String {
     let figures: Vec<_> = ROWS
         .iter()
-        .filter(|row| row.scenario == scenario && !matches!(row.target, Target::OwnTimes(..)))
+        .filter(|row| row.scenario == scenario && !row.target.is_within_ours())
         .filter_map(|row| Some((report.get(row.field)?.as_f64()?, row)))
         .map(|(value, row)| format!("{} {} ({})", rounded(value), row.unit, row.field))
         .collect();
@@ -154,6 +156,13 @@ impl Line {
     }
 }
 
+impl Target {
+    /// Whether it compares ours with ours, in a line of its own.
+    pub(crate) fn is_within_ours(self) -> bool {
+        matches!(self, Self::OwnTimes(..) | Self::OwnShare(..))
+    }
+}
+
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -161,6 +170,7 @@ impl std::fmt::Display for Target {
             Self::AtMost(most) => write!(f, "<= {most}"),
             Self::Share(share) => write!(f, ">= {share} of Go"),
             Self::OwnTimes(times, scenario) => write!(f, "<= {times} of {scenario}"),
+            Self::OwnShare(share, scenario) => write!(f, ">= {share} of {scenario}"),
             Self::ToldSmall | Self::ToldLarge => f.write_str("-"),
         }
     }

@@ -22,6 +22,8 @@ pub(crate) enum Target {
     Share(f64),
     /// Ours is at most this many times the same field of another scenario, of ours too.
     OwnTimes(f64, &'static str),
+    /// Ours is at least this share of the same field of another scenario, of ours too.
+    OwnShare(f64, &'static str),
     /// It is told, not judged; it should be small.
     ToldSmall,
     /// It is told, not judged; it should be large.
@@ -67,12 +69,6 @@ pub(crate) const ROWS: &[Row] = &[
         (CPU, "µs"),
         Target::Smaller(4.2),
     ),
-    row(
-        "1 pair, window 16, without TLS",
-        "pair-16-plain",
-        (CPU, "µs"),
-        Target::ToldSmall,
-    ),
     row("ping-pong", "ping-pong", (CPU, "µs"), Target::Smaller(2.0)),
     row("1 pair at 1 k/s", "pair-1k", (CPU, "µs"), Target::ToldSmall),
     row(
@@ -110,6 +106,24 @@ pub(crate) const ROWS: &[Row] = &[
         "fan-out",
         (CPU, "µs"),
         Target::Smaller(4.5),
+    ),
+    row(
+        "plain TCP: 1 pair, window 16",
+        "plain-pair-16",
+        (CPU, "µs"),
+        Target::ToldSmall,
+    ),
+    row(
+        "plain TCP: ping-pong",
+        "plain-ping-pong",
+        (CPU, "µs"),
+        Target::ToldSmall,
+    ),
+    row(
+        "plain TCP: 100 pairs, window 8",
+        "plain-pairs-8",
+        (CPU, "µs"),
+        Target::ToldSmall,
     ),
     row(
         "connection set-up, X25519",
@@ -261,6 +275,36 @@ pub(crate) const ROWS: &[Row] = &[
         ("logins_per_s", "1/s"),
         Target::ToldLarge,
     ),
+    row(
+        "a tailnet's TCP, 100 ms, 20 Mbit/s",
+        "far-away",
+        ("mbit_per_s", "Mbit/s"),
+        Target::Share(0.95),
+    ),
+    row(
+        "… without the low-water mark",
+        "far-away-no-mark",
+        ("mbit_per_s", "Mbit/s"),
+        Target::ToldLarge,
+    ),
+    row(
+        "… with it, against without",
+        "far-away",
+        ("mbit_per_s", "Mbit/s"),
+        Target::OwnShare(0.95, "far-away-no-mark"),
+    ),
+    row(
+        "100 MB between two tailscaled, CPU",
+        "two-tailscaled",
+        ("relay_cpu_seconds", "s"),
+        Target::Smaller(4.0),
+    ),
+    row(
+        "… throughput",
+        "two-tailscaled",
+        ("mbit_per_s", "Mbit/s"),
+        Target::ToldLarge,
+    ),
 ];
 
 #[cfg(test)]
@@ -277,7 +321,7 @@ mod tests {
                     .any(|scenario| scenario.name == row.scenario),
                 "{row:?}"
             );
-            if let Target::OwnTimes(_, other) = row.target {
+            if let Target::OwnTimes(_, other) | Target::OwnShare(_, other) = row.target {
                 assert!(
                     SCENARIOS.iter().any(|scenario| scenario.name == other),
                     "{row:?}"

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
-use crate::login::Target;
+use crate::login::{Security, Target};
 use crate::tls::{self, KeyExchange};
 use crate::traffic::Sizes;
 
@@ -13,7 +13,8 @@ use crate::traffic::Sizes;
 #[command(
     name = "load",
     args_override_self = true,
-    about = "Loads a DERP relay and prints what it cost, as a line of JSON"
+    about = "Loads a DERP relay and prints what it cost, as a line of JSON",
+    after_help = "`load bare-relay --listen ADDR` is what --bare loads."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -34,6 +35,9 @@ pub(crate) struct Relay {
     /// Speak DERP over plain HTTP.
     #[arg(long)]
     plain: bool,
+    /// It is the one of `bare-relay`.
+    #[arg(long, conflicts_with = "plain")]
+    bare: bool,
     /// What clients offer in the TLS handshake.
     #[arg(long, value_enum, default_value = "hybrid")]
     kx: KeyExchange,
@@ -44,14 +48,14 @@ impl Relay {
     /// Where the relay is not on this machine: this program is no way to load another's.
     pub(crate) fn target(&self) -> Result<Target> {
         on_loopback(self.addr.ip())?;
-        let tls = if self.plain {
-            None
-        } else {
-            Some(tls::config(self.kx)?)
+        let security = match (self.plain, self.bare) {
+            (true, _) => Security::Plain,
+            (_, true) => Security::Bare,
+            _ => Security::Tls(tls::config(self.kx)?),
         };
         Ok(Target {
             addr: self.addr,
-            tls,
+            security,
             receive_buffer: None,
         })
     }
@@ -84,6 +88,15 @@ pub(crate) enum Scenario {
     SlowReader(SlowReader),
     /// STUN requests, a window of them under way.
     Stun(Stun),
+}
+
+/// Not a load, but the least that a relay can be, to be loaded by another of these processes.
+#[derive(Debug, Parser)]
+#[command(name = "load bare-relay")]
+pub(crate) struct BareRelay {
+    /// Where to listen; loopback only.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
 }
 
 /// For how long to measure, and before it to warm up.
@@ -159,6 +172,10 @@ pub(crate) struct Paced {
     /// Lengths from 64 to 1400 bytes instead.
     #[arg(long)]
     pub(crate) mixed: bool,
+    /// Send no packet of a pair that has so many under way: a stall of either program is then no
+    /// burst that overruns a queue. 0: send whatever is due.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) window: u64,
     /// How many clients are connected besides, and do nothing.
     #[arg(long, default_value_t = 0)]
     pub(crate) idle: usize,

@@ -34,17 +34,23 @@ pub(crate) struct Clients {
     buffer: Box<[u8]>,
     timer: OwnedFd,
     all: Vec<Member>,
-    /// Those that were given frames since the last flush.
-    dirty: Vec<usize>,
+    outbox: Outbox,
     /// Keep-alives that clients received.
     pub(crate) keep_alives: u64,
 }
 
 struct Member {
     conn: Conn,
-    dirty: bool,
     /// Whether [`Clients::turn`] reads for it.
     listens: bool,
+}
+
+/// Sealed frames of one client that are to be written together. All clients share it, because a
+/// buffer for each would be cold whenever its turn comes, and push the relay's out of the cache.
+#[derive(Default)]
+struct Outbox {
+    client: usize,
+    sealed: Vec<u8>,
 }
 
 impl Clients {
@@ -61,7 +67,7 @@ impl Clients {
             buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             timer,
             all: Vec::new(),
-            dirty: Vec::new(),
+            outbox: Outbox::default(),
             keep_alives: 0,
         })
     }
@@ -94,7 +100,6 @@ impl Clients {
             .register(&mut conn.socket, Token(number), interest)?;
         Ok(Member {
             conn,
-            dirty: false,
             listens: true,
         })
     }
@@ -108,14 +113,15 @@ impl Clients {
         self.all[client].listens = false;
     }
 
-    /// Queues a frame of `client` until the next [`Self::flush`].
-    pub(crate) fn queue(&mut self, client: usize, frame: &ClientFrame<'_>) {
-        let member = &mut self.all[client];
-        member.conn.queue(frame);
-        if !member.dirty {
-            member.dirty = true;
-            self.dirty.push(client);
+    /// Sends a frame of `client`. Frames of the same client that follow each other are written by
+    /// one call, at the next [`Self::flush`] at the latest.
+    pub(crate) fn queue(&mut self, client: usize, frame: &ClientFrame<'_>) -> Result<()> {
+        if self.outbox.client != client {
+            self.flush()?;
+            self.outbox.client = client;
         }
+        self.all[client].conn.seal(frame, &mut self.outbox.sealed);
+        Ok(())
     }
 
     /// How many bytes of `client` its socket has not taken yet.
@@ -123,13 +129,14 @@ impl Clients {
         self.all[client].conn.backlog()
     }
 
-    /// Writes what was queued, one call for each client.
+    /// Writes what was queued.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        for client in self.dirty.drain(..) {
-            let member = &mut self.all[client];
-            member.dirty = false;
-            member.conn.flush()?;
+        let Outbox { client, sealed } = &mut self.outbox;
+        if sealed.is_empty() {
+            return Ok(());
         }
+        self.all[*client].conn.write(sealed)?;
+        sealed.clear();
         Ok(())
     }
 
@@ -157,7 +164,7 @@ impl Clients {
             }
             let client = event.token().0;
             let member = &mut self.all[client];
-            if event.is_writable() && !member.dirty && member.conn.backlog() > 0 {
+            if event.is_writable() && member.conn.backlog() > 0 {
                 member.conn.flush()?;
             }
             if event.is_readable() && member.listens {

@@ -35,8 +35,8 @@ pub(crate) struct Conn {
     /// The start of a record, kept until its rest arrives.
     record: Vec<u8>,
     frames: Frames,
-    /// What the socket has not taken yet begins at `written`.
-    out: Vec<u8>,
+    /// What the socket has not taken yet begins at `written`. Empty as long as it takes everything.
+    unsent: Vec<u8>,
     written: usize,
 }
 
@@ -50,35 +50,47 @@ impl Conn {
             received: 0,
             record: Vec::new(),
             frames: Frames::default(),
-            out: Vec::new(),
+            unsent: Vec::new(),
             written: 0,
         })
     }
 
-    /// Appends a frame, as a record of its own, to what [`Self::flush`] writes.
-    pub(crate) fn queue(&mut self, frame: &ClientFrame<'_>) {
+    /// Appends a frame to `out`, as a record of its own, for [`Self::write`].
+    pub(crate) fn seal(&mut self, frame: &ClientFrame<'_>, out: &mut Vec<u8>) {
         match &mut self.records {
-            None => frame.encode(&mut self.out),
-            Some(records) => records.seal(&mut self.out, |out| frame.encode(out)),
+            None => frame.encode(out),
+            Some(records) => records.seal(out, |out| frame.encode(out)),
         }
     }
 
     /// How many bytes wait for the socket to take them.
     pub(crate) fn backlog(&self) -> usize {
-        self.out.len() - self.written
+        self.unsent.len() - self.written
     }
 
-    /// Writes what was queued, as far as the socket takes it.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        while self.backlog() > 0 {
-            match self.socket.write(&self.out[self.written..]) {
-                Ok(written) => self.written += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("writing to the relay"),
+    /// Writes sealed frames, as far as the socket takes them, and keeps the rest.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.flush()?;
+        let mut rest = bytes;
+        while self.backlog() == 0 && !rest.is_empty() {
+            match offer(&mut self.socket, rest)? {
+                0 => break,
+                taken => rest = &rest[taken..],
             }
         }
-        self.out.clear();
+        self.unsent.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Writes what was kept, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        while self.backlog() > 0 {
+            match offer(&mut self.socket, &self.unsent[self.written..])? {
+                0 => return Ok(()),
+                taken => self.written += taken,
+            }
+        }
+        self.unsent.clear();
         self.written = 0;
         Ok(())
     }
@@ -118,6 +130,18 @@ impl Conn {
         }
         self.record.extend_from_slice(rest);
         Ok(progress(filled, end))
+    }
+}
+
+/// How many bytes the socket took; 0 where it is full.
+fn offer(socket: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
+    loop {
+        match socket.write(bytes) {
+            Ok(taken) => return Ok(taken),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("writing to the relay"),
+        }
     }
 }
 

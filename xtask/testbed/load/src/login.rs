@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use derp_proto::http::{DERP_PATH, FAST_START_HEADER, UPGRADE_DERP};
 use derp_proto::{
-    ClientInfo, FrameHeader, HEADER_LEN, NodePrivate, NodePublic, ServerFrame, ServerIdentity,
+    ClientInfo, FrameHeader, HEADER_LEN, KEY_LEN, NodePrivate, NodePublic, ServerFrame,
+    ServerIdentity,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
@@ -26,10 +27,19 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
-    /// None: DERP over plain HTTP.
-    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) security: Security,
     /// The socket's receive buffer in bytes, where it is not the system's choice.
     pub(crate) receive_buffer: Option<usize>,
+}
+
+/// What protects a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Security {
+    Tls(Arc<ClientConfig>),
+    /// Nothing: DERP over plain HTTP.
+    Plain,
+    /// Records without a handshake, as the bare relay speaks them.
+    Bare,
 }
 
 /// A client that the relay has admitted.
@@ -46,6 +56,9 @@ impl Target {
     pub(crate) fn log_in(&self) -> Result<LoggedIn> {
         let key = NodePrivate::from_random(random()?);
         let mut link = Link::connect(self)?;
+        if let Security::Bare = self.security {
+            return link.say_key(key.public());
+        }
         let request = format!(
             "GET {DERP_PATH} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE_DERP}\r\n\
              {FAST_START_HEADER}: 1\r\n\r\n",
@@ -102,12 +115,25 @@ impl Link {
             tls: None,
             plain: Vec::new(),
         };
-        if let Some(config) = &target.tls {
+        if let Security::Tls(config) = &target.security {
             let name = ServerName::IpAddress(target.addr.ip().into());
             link.tls = Some(ClientConnection::new(Arc::clone(config), name)?);
             link.shake_hands().context("TLS handshake")?;
         }
         Ok(link)
+    }
+
+    /// Logs in at the bare relay, which answers by the same.
+    fn say_key(mut self, key: NodePublic) -> Result<LoggedIn> {
+        self.socket.write_all(key.as_bytes())?;
+        let mut answer = [0; KEY_LEN];
+        self.socket.read_exact(&mut answer)?;
+        ensure!(answer == *key.as_bytes(), "this is no bare relay");
+        Ok(LoggedIn {
+            key,
+            socket: self.socket,
+            records: Some(Records::of_bare_client(&key)?),
+        })
     }
 
     fn shake_hands(&mut self) -> Result<()> {

@@ -12,6 +12,7 @@
 //!   churn        --clients 1000 --seconds 20               memory when clients come and go
 //!   slow-reader  --rate 5000000                            how old is what a slow client gets?
 //!   stun         --stun-port PORT --window 32
+//! load bare-relay --listen 127.0.0.1:PORT                  what `--bare` loads: see `bare.rs`
 //! ```
 //!
 //! PID is the relay's: its CPU time is read from `/proc` before and after. For figures that can
@@ -40,6 +41,7 @@
 )]
 
 mod args;
+mod bare;
 mod clients;
 mod clock;
 mod conn;
@@ -57,6 +59,11 @@ use anyhow::Result;
 use clap::Parser;
 
 fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("bare-relay") {
+        let listen = args::BareRelay::parse_from(std::env::args().skip(1)).listen;
+        match bare::serve(listen)? {}
+    }
     println!("{}", scenario::run(&args::Cli::parse())?);
     Ok(())
 }

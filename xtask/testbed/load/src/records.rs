@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use derp_proto::{KEY_LEN, NodePublic};
 use rustls::{ClientConnection, ConnectionTrafficSecrets};
 
 /// Content type, legacy version, length.
@@ -41,6 +42,21 @@ impl Records {
         })
     }
 
+    /// Those of a client of the bare relay. Everybody can know their keys.
+    pub(crate) fn of_bare_client(key: &NodePublic) -> Result<Self> {
+        let (up, down) = key.as_bytes().split_at(KEY_LEN / 2);
+        Ok(Self {
+            tx: Direction::known(up)?,
+            rx: Direction::known(down)?,
+        })
+    }
+
+    /// The other end of [`Self::of_bare_client`].
+    pub(crate) fn of_bare_relay(key: &NodePublic) -> Result<Self> {
+        let Self { tx, rx } = Self::of_bare_client(key)?;
+        Ok(Self { tx: rx, rx: tx })
+    }
+
     /// Appends a record to `out` that holds what `write` appends.
     pub(crate) fn seal(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let start = out.len();
@@ -50,14 +66,22 @@ impl Records {
         let len = out.len() - start - RECORD_HEADER_LEN + TAG_LEN;
         let len = u16::try_from(len).expect("arguments limit a packet to what a record can hold");
         out[start + 3..start + RECORD_HEADER_LEN].copy_from_slice(&len.to_be_bytes());
-        let (header, plain) = out[start..].split_at_mut(RECORD_HEADER_LEN);
+        out.extend_from_slice(&[0; TAG_LEN]);
+        self.seal_again(&mut out[start..]);
+    }
+
+    /// Seals a whole record where it lies: one whose content was opened there, and may have been
+    /// changed since.
+    pub(crate) fn seal_again(&mut self, record: &mut [u8]) {
+        let (header, rest) = record.split_at_mut(RECORD_HEADER_LEN);
+        let (plain, place) = rest.split_at_mut(rest.len() - TAG_LEN);
         let nonce = self.tx.next_nonce();
         let tag = self
             .tx
             .key
             .seal_in_place_separate_tag(nonce, Aad::from(&*header), plain)
             .expect("a record is within the cipher's limits");
-        out.extend_from_slice(tag.as_ref());
+        place.copy_from_slice(tag.as_ref());
     }
 
     /// The application data in a whole record, decrypted in place; none in a session ticket.
@@ -108,6 +132,17 @@ impl Direction {
             key: LessSafeKey::new(key),
             iv,
             sequence,
+        })
+    }
+
+    fn known(key: &[u8]) -> Result<Self> {
+        let key = UnboundKey::new(&AES_128_GCM, key)
+            .ok()
+            .context("the key's length")?;
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            iv: [0; NONCE_LEN],
+            sequence: 0,
         })
     }
 
@@ -167,6 +202,18 @@ mod tests {
         sealed(&mut records, b"first");
         let mut second = sealed(&mut records, b"second");
         assert!(records.open(&mut second).is_err());
+    }
+
+    #[test]
+    fn what_was_opened_is_sealed_again_where_it_lies() {
+        let key = NodePublic::from_bytes([5; KEY_LEN]);
+        let mut client = Records::of_bare_client(&key).unwrap();
+        let mut relay = Records::of_bare_relay(&key).unwrap();
+        let mut record = sealed(&mut client, b"up and down");
+        let len = relay.open(&mut record).unwrap().len();
+        record[RECORD_HEADER_LEN..RECORD_HEADER_LEN + len].copy_from_slice(b"changed now");
+        relay.seal_again(&mut record);
+        assert_eq!(client.open(&mut record).unwrap(), b"changed now");
     }
 
     #[test]

@@ -110,8 +110,8 @@ impl Traffic {
         self.flows.len()
     }
 
-    /// Queues one packet of a flow.
-    pub(crate) fn send(&mut self, clients: &mut Clients, flow: usize) {
+    /// Queues one packet of a flow; see [`Clients::queue`].
+    pub(crate) fn send(&mut self, clients: &mut Clients, flow: usize) -> Result<()> {
         let len = match self.sizes {
             Sizes::Fixed(len) => len,
             Sizes::Mixed(min, max) => {
@@ -134,18 +134,20 @@ impl Traffic {
                 dst: flow.dst,
                 packet,
             },
-        );
+        )?;
         flow.sent += 1;
+        Ok(())
     }
 
     /// Fills each flow's window again, where something arrived or nothing was sent yet.
-    pub(crate) fn refill(&mut self, clients: &mut Clients, window: u64) {
+    pub(crate) fn refill(&mut self, clients: &mut Clients, window: u64) -> Result<()> {
         while let Some(flow) = self.ready.pop() {
             self.flows[flow].ready = false;
             while self.flows[flow].outstanding() < window {
-                self.send(clients, flow);
+                self.send(clients, flow)?;
             }
         }
+        Ok(())
     }
 
     /// Forgets what has arrived, and what was lost on the way.
@@ -155,6 +157,11 @@ impl Traffic {
             bytes: 0,
             ages: Histogram::new(),
         };
+    }
+
+    /// How many packets of one flow are under way.
+    pub(crate) fn outstanding_of(&self, flow: usize) -> u64 {
+        self.flows[flow].outstanding()
     }
 
     /// How many packets are under way.

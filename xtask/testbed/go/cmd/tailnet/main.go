@@ -31,6 +31,9 @@ type report struct {
 	// UpSeconds is from the start of the nodes until both have a home relay.
 	UpSeconds float64 `json:"up_seconds"`
 
+	PathDelayMS float64 `json:"path_delay_ms"`
+	PathRate    int64   `json:"path_rate"`
+
 	WebSocket bool `json:"web_socket"`
 	// WebSocketAccepts is how many the relay counted; with -no-varz it is 0.
 	WebSocketAccepts int64 `json:"web_socket_accepts"`
@@ -54,6 +57,8 @@ type options struct {
 	relay    target.Target
 	stunPort int
 	bytes    int64
+	delay    time.Duration
+	rate     int64
 	ws       bool
 	noVarz   bool
 	verbose  bool
@@ -64,6 +69,8 @@ func main() {
 	o.relay.AddFlags(flag.CommandLine)
 	flag.IntVar(&o.stunPort, "stun-port", 0, "relay's STUN port; without it the nodes measure over HTTPS")
 	flag.Int64Var(&o.bytes, "bytes", 16<<20, "how much to transfer")
+	flag.DurationVar(&o.delay, "path-delay", 0, "how long what the relay sends takes to each node")
+	flag.Int64Var(&o.rate, "path-rate", 0, "how many bytes a second pass from the relay to each node; 0 for any number")
 	flag.BoolVar(&o.ws, "ws", false, "the nodes speak DERP over WebSocket")
 	flag.BoolVar(&o.noVarz, "no-varz", false, "do not read the relay's counters")
 	flag.BoolVar(&o.verbose, "v", false, "the nodes' logs on standard error")
@@ -89,7 +96,8 @@ func main() {
 		os.Setenv("SSL_CERT_FILE", o.relay.CAFile)
 	}
 
-	r := report{Bytes: o.bytes, WebSocket: o.ws}
+	r := report{Bytes: o.bytes, WebSocket: o.ws, PathRate: o.rate}
+	r.PathDelayMS = float64(o.delay.Microseconds()) / 1000
 	if err := run(ctx, &o, &r); err != nil {
 		r.Error = err.Error()
 		out.Line(r)

@@ -36,8 +36,17 @@ func run(ctx context.Context, o *options, r *report) error {
 			return err
 		}
 	}
+	region := o.relay.Region(o.stunPort)
+	if o.delay > 0 || o.rate > 0 {
+		p, err := startPath(o.relay.DialAddr(), o.delay, o.rate)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		region.Nodes[0].DERPPort = p.port()
+	}
 	start := time.Now()
-	t, err := startTailnet(ctx, o.relay.Region(o.stunPort), o.verbose)
+	t, err := startTailnet(ctx, region, o.verbose)
 	if err != nil {
 		return err
 	}

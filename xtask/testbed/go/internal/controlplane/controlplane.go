@@ -22,6 +22,11 @@ func Map(region *tailcfg.DERPRegion) *tailcfg.DERPMap {
 // Serve serves a control server on ln until ln is closed, and returns its URL
 // at once.
 func Serve(ln net.Listener, derpMap *tailcfg.DERPMap, logf logger.Logf) (url string) {
+	return Start(ln, derpMap, logf).ExplicitBaseURL
+}
+
+// Start is Serve for those who want to tell nodes things.
+func Start(ln net.Listener, derpMap *tailcfg.DERPMap, logf logger.Logf) *testcontrol.Server {
 	s := &testcontrol.Server{
 		DERPMap:         derpMap,
 		DNSConfig:       &tailcfg.DNSConfig{Proxied: true},
@@ -32,5 +37,5 @@ func Serve(ln net.Listener, derpMap *tailcfg.DERPMap, logf logger.Logf) (url str
 	}
 	// Ends with an error when ln is closed, which is how it is meant to end.
 	go func() { _ = http.Serve(ln, s) }()
-	return s.ExplicitBaseURL
+	return s
 }

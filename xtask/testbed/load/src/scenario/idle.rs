@@ -83,7 +83,7 @@ fn rest(run: &mut Run, time: Duration) -> Result<()> {
 /// Every client sends a packet and receives one.
 fn round_of_packets(run: &mut Run) -> Result<()> {
     for flow in 0..run.traffic.flows() {
-        run.traffic.send(&mut run.clients, flow);
+        run.traffic.send(&mut run.clients, flow)?;
         run.clients.flush()?;
         run.let_arrive()?;
     }

@@ -21,7 +21,7 @@ use crate::traffic::{Sizes, Traffic};
 
 /// How long a turn waits where nothing else limits it.
 const TURN: Duration = Duration::from_millis(100);
-/// How long packets that are under way at the end have to arrive.
+/// How long nothing arrives before packets that are under way at the end count as lost.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs the scenario and returns its line of JSON.
@@ -84,11 +84,16 @@ impl Run {
         Ok(())
     }
 
-    /// Waits for what is under way, for as long as that may still arrive.
+    /// Waits for what is under way, as long as some of it still arrives.
     fn let_arrive(&mut self) -> Result<()> {
-        let end = self.clock.now() + nanos(DRAIN);
-        while self.traffic.outstanding() > 0 && self.clock.now() < end {
+        let mut end = self.clock.now() + nanos(DRAIN);
+        let mut left = self.traffic.outstanding();
+        while left > 0 && self.clock.now() < end {
             self.clients.turn(TURN, &mut self.traffic)?;
+            if self.traffic.outstanding() < left {
+                left = self.traffic.outstanding();
+                end = self.clock.now() + nanos(DRAIN);
+            }
         }
         Ok(())
     }

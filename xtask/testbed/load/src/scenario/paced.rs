@@ -64,8 +64,10 @@ struct Schedule {
     random: u64,
     /// By how much packets were sent later than they were due.
     late: Histogram,
-    /// Packets that were not sent because the relay did not take the ones before.
+    /// Packets that were not sent because too many before them were under way.
     held_back: u64,
+    /// How many that is; 0 for any number.
+    window: u64,
 }
 
 impl Schedule {
@@ -79,7 +81,13 @@ impl Schedule {
             random: 0xca11,
             late: Histogram::new(),
             held_back: 0,
+            window: args.window,
         }
+    }
+
+    fn may_send(&self, run: &Run) -> bool {
+        let within = self.window == 0 || run.traffic.outstanding_of(self.flow) < self.window;
+        within && run.clients.backlog(2 * self.flow) < MAX_BACKLOG
     }
 
     fn advance(&mut self) {
@@ -113,9 +121,8 @@ fn send_until(run: &mut Run, schedule: &mut Schedule, end: u64) -> Result<()> {
         }
         while schedule.due <= now {
             schedule.late.add(now - schedule.due);
-            let from = 2 * schedule.flow;
-            if run.clients.backlog(from) < MAX_BACKLOG {
-                run.traffic.send(&mut run.clients, schedule.flow);
+            if schedule.may_send(run) {
+                run.traffic.send(&mut run.clients, schedule.flow)?;
             } else {
                 schedule.held_back += 1;
             }
@@ -145,6 +152,7 @@ mod tests {
             random: 0xca11,
             late: Histogram::new(),
             held_back: 0,
+            window: 0,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::report::{Report, Watch};
 use crate::traffic::Sizes;
 
 /// After how many turns without an arrival a run is given up: whole windows were lost.
-const PATIENCE: u32 = 30;
+const PATIENCE: u32 = 100;
 
 pub(crate) fn pairs(relay: &Relay, args: &Pairs, clock: Clock) -> Result<Report> {
     let flows: Vec<_> = (0..args.pairs)
@@ -50,7 +50,7 @@ fn measure(run: &mut Run, name: &str, window: u64, span: Span) -> Result<Report>
 fn send_until(run: &mut Run, end: u64, window: u64) -> Result<()> {
     let mut quiet = 0;
     while run.clock.now() < end {
-        run.traffic.refill(&mut run.clients, window);
+        run.traffic.refill(&mut run.clients, window)?;
         run.clients.flush()?;
         let before = run.traffic.arrivals.packets;
         run.clients.turn(TURN, &mut run.traffic)?;

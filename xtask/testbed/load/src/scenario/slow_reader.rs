@@ -113,7 +113,7 @@ impl Pair {
         while self.due <= now {
             self.due += self.gap;
             if self.clients.backlog(self.sender) < MAX_BACKLOG {
-                self.traffic.send(&mut self.clients, self.flow);
+                self.traffic.send(&mut self.clients, self.flow)?;
             } else {
                 self.held_back += 1;
             }

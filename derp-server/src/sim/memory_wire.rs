@@ -1,0 +1,144 @@
+//! A pipe in memory in place of a socket: bounded, and it tells what an edge-triggered poller
+//! would.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One end of a pipe in memory. The test holds the same value and plays the network.
+#[derive(Debug)]
+pub(crate) struct MemoryWire {
+    state: Mutex<State>,
+}
+
+/// What has changed since it was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct WireEvents {
+    /// Something came, or will never come.
+    pub(crate) readable: bool,
+    /// Nothing will come any more.
+    pub(crate) ends: bool,
+    /// There is room where there was too little for a send.
+    pub(crate) writable: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What the network delivered and the relay has not received.
+    inward: VecDeque<u8>,
+    /// What the relay sent and the network has not taken.
+    outward: VecDeque<u8>,
+    /// How many bytes `outward` may hold.
+    room: usize,
+    /// A send found too little room, and no event has said that there is more.
+    was_full: bool,
+    events: WireEvents,
+    /// The relay has shut the connection down.
+    ended: bool,
+    /// The client has.
+    hung_up: bool,
+}
+
+impl MemoryWire {
+    pub(crate) fn new(room: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                inward: VecDeque::new(),
+                outward: VecDeque::new(),
+                room,
+                was_full: false,
+                events: WireEvents::default(),
+                ended: false,
+                hung_up: false,
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.state();
+        if state.inward.is_empty() {
+            return if state.ended || state.hung_up {
+                Ok(0)
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
+            };
+        }
+        let n = buf.len().min(state.inward.len());
+        buf[..n].copy_from_slice(&state.inward.make_contiguous()[..n]);
+        state.inward.drain(..n);
+        Ok(n)
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state();
+        if state.ended || state.hung_up {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let n = bytes.len().min(state.room - state.outward.len());
+        state.was_full |= n < bytes.len();
+        if n == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.outward.extend(&bytes[..n]);
+        Ok(n)
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.state().ended = true;
+    }
+
+    /// What the poller has to report, once.
+    pub(crate) fn take_events(&self) -> WireEvents {
+        std::mem::take(&mut self.state().events)
+    }
+
+    /// The network delivers.
+    pub(crate) fn deliver(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        state.inward.extend(bytes);
+        state.events.readable = true;
+    }
+
+    /// The network takes at most `max` bytes.
+    pub(crate) fn take(&self, max: usize) -> Vec<u8> {
+        let mut state = self.state();
+        let n = max.min(state.outward.len());
+        if n > 0 && std::mem::take(&mut state.was_full) {
+            state.events.writable = true;
+        }
+        let taken = state.outward.make_contiguous()[..n].to_vec();
+        state.outward.drain(..n);
+        taken
+    }
+
+    /// The network gets better.
+    pub(crate) fn widen(&self, room: usize) {
+        let mut state = self.state();
+        state.room = state.room.max(room);
+        state.events.writable |= std::mem::take(&mut state.was_full);
+    }
+
+    /// Whether the relay has sent what the network has not taken.
+    pub(crate) fn has_outward(&self) -> bool {
+        !self.state().outward.is_empty()
+    }
+
+    /// The client closes its end.
+    pub(crate) fn hang_up(&self) {
+        let mut state = self.state();
+        state.hung_up = true;
+        state.events = WireEvents {
+            readable: true,
+            ends: true,
+            writable: true,
+        };
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.state().ended
+    }
+}

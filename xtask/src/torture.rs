@@ -1,0 +1,208 @@
+//! The table that says whether relays are safe to leave on the internet: each row starts a relay
+//! and attacks it in one way (`xtask/testbed/torture`).
+//!
+//! Rows that mostly wait run beside one another; those that take the machine run alone.
+
+mod row;
+mod table;
+
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::relay::{Launch, Relay};
+use crate::shell;
+use row::{Needs, ROWS, Row};
+use table::{Line, Outcome, Table};
+
+/// As many as there are.
+const ALL_CPUS: &str = "0-1023";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Smaller and shorter, in five minutes; times and CPU are told and do not decide.
+    #[arg(long)]
+    quick: bool,
+    /// Another relay, beside ours: NAME=COMMAND, in which {port} and {stun_port} may stand;
+    /// without {port} it gets the flags of Go's.
+    #[arg(long)]
+    against: Vec<String>,
+    /// Another command than target/release/derper for our relay, in the same form.
+    #[arg(long)]
+    ours: Option<String>,
+    /// Only the rows whose names contain one of these.
+    #[arg(long, num_args = 1..)]
+    row: Vec<String>,
+}
+
+/// A relay's name and how it is started.
+struct Contestant {
+    name: String,
+    command: Vec<String>,
+    is_ours: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let wanted = |row: &&Row| {
+        options.row.is_empty()
+            || options
+                .row
+                .iter()
+                .any(|part| row.name.contains(part.as_str()))
+    };
+    let rows: Vec<_> = ROWS.iter().filter(wanted).collect();
+    ensure!(!rows.is_empty(), "no row is called that");
+    let contestants = contestants(options)?;
+    let mut table = Table::new(contestants.iter().map(|one| one.name.as_str()));
+    let all = || {
+        rows.iter()
+            .flat_map(|row| contestants.iter().map(move |one| (*row, one)))
+    };
+    for (row, contestant) in all().filter(|(row, _)| !row.mostly_waits) {
+        table.add(line(row, contestant, options.quick));
+    }
+    let patient = Mutex::new(&mut table);
+    std::thread::scope(|scope| {
+        for (row, contestant) in all().filter(|(row, _)| row.mostly_waits) {
+            let patient = &patient;
+            scope.spawn(move || {
+                let line = line(row, contestant, options.quick);
+                // Whoever held it has only printed.
+                patient
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .add(line);
+            });
+        }
+    });
+    let red = table.finish();
+    ensure!(red == 0, "{red} rows are red");
+    Ok(())
+}
+
+fn contestants(options: &Options) -> Result<Vec<Contestant>> {
+    let contestant = |name: &str, command: &str, is_ours| Contestant {
+        name: name.to_owned(),
+        command: command.split_whitespace().map(str::to_owned).collect(),
+        is_ours,
+    };
+    let ours = match &options.ours {
+        Some(command) => {
+            shell::run("cargo build --release --locked -p testbed-torture")?;
+            command.clone()
+        }
+        None => {
+            shell::run("cargo build --release --locked -p derper-bin -p testbed-torture")?;
+            shell::release_dir().join("derper").display().to_string()
+        }
+    };
+    let mut contestants = vec![contestant("derpkit", &ours, true)];
+    for against in &options.against {
+        let (name, command) = against.split_once('=').context("--against NAME=COMMAND")?;
+        contestants.push(contestant(name, command, false));
+    }
+    Ok(contestants)
+}
+
+/// One relay's line of one row.
+fn line(row: &'static Row, contestant: &Contestant, quick: bool) -> Line {
+    let outcome = match row.needs {
+        Needs::NotBuilt(what) => Ok(Outcome::NotBuilt(what.to_owned())),
+        Needs::Conformance => conformance(contestant),
+        Needs::PanickyRelay if !contestant.is_ours => {
+            Ok(Outcome::NotBuilt("is about our own code".to_owned()))
+        }
+        _ => attack(row, contestant, quick),
+    };
+    Line {
+        row: row.name,
+        relay: contestant.name.clone(),
+        outcome: outcome.unwrap_or_else(|error| Outcome::Broken(format!("{error:#}"))),
+    }
+}
+
+/// The suite of cases for any relay is a chore of its own, once there is one.
+fn conformance(contestant: &Contestant) -> Result<Outcome> {
+    let xtask = std::env::current_exe()?;
+    if !shell::works(&xtask, &["derpspec", "--help"]) {
+        return Ok(Outcome::NotBuilt("no suite of cases yet".to_owned()));
+    }
+    let relay = Relay::launch(&Launch {
+        command: &contestant.command,
+        cpus: ALL_CPUS,
+        plain: false,
+        config: None,
+    })?;
+    let url = format!("https://127.0.0.1:{}/derp", relay.port);
+    let output = Command::new(xtask).args(["derpspec", &url]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or("no case ran");
+    Ok(Outcome::Ran {
+        passed: output.status.success(),
+        figure: last.to_owned(),
+        target: "all".to_owned(),
+        scale: "all cases".to_owned(),
+        missed: Vec::new(),
+    })
+}
+
+fn attack(row: &Row, contestant: &Contestant, quick: bool) -> Result<Outcome> {
+    let place = tempfile::TempDir::new()?;
+    let prepared = row.prepare(place.path(), quick && contestant.is_ours)?;
+    let panicky = [
+        shell::release_dir()
+            .join("panicky-relay")
+            .display()
+            .to_string(),
+        "{port}".to_owned(),
+    ];
+    let command = match row.needs {
+        Needs::PanickyRelay => prepared.wrap(&panicky),
+        _ => prepared.wrap(&contestant.command),
+    };
+    let takes_flags = !contestant
+        .command
+        .iter()
+        .any(|word| word.contains("{port}"));
+    if !takes_flags && !prepared.flags.is_empty() {
+        return Ok(Outcome::NotBuilt("takes none of Go's flags".to_owned()));
+    }
+    // Only ours reads such a file.
+    let config = prepared.config.filter(|_| contestant.is_ours);
+    let relay = Relay::launch_with(
+        &Launch {
+            command: &command,
+            cpus: ALL_CPUS,
+            plain: row.is_plain(),
+            config,
+        },
+        &prepared.flags,
+    )?;
+    let mut torture = Command::new(shell::release_dir().join("torture"));
+    torture.args(["--pid", &relay.pid().to_string()]);
+    torture.args(["--addr", &format!("127.0.0.1:{}", relay.port)]);
+    torture.args(["--stun-port", &relay.stun_port.to_string()]);
+    torture.arg("--log").arg(relay.dir().join("log"));
+    torture.arg("--cert-dir").arg(relay.dir().join("certs"));
+    torture.args(&prepared.args);
+    if row.is_plain() {
+        torture.arg("--plain");
+    }
+    if quick {
+        torture.arg("--quick");
+    }
+    let output = torture
+        .arg(row.attack)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run the attacker")?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Ok(Outcome::Broken(errors.trim().to_owned()));
+    }
+    let report: Value = serde_json::from_slice(&output.stdout).context("no JSON")?;
+    Ok(Outcome::of(&report))
+}

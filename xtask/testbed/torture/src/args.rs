@@ -1,0 +1,122 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use crate::relay::Relay;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "torture",
+    about = "Attacks a relay on this machine and tells whether it stood"
+)]
+pub(crate) struct Cli {
+    /// The relay's process.
+    #[arg(long)]
+    pid: u32,
+    /// Where it listens.
+    #[arg(long)]
+    addr: SocketAddr,
+    /// It speaks plain HTTP.
+    #[arg(long)]
+    plain: bool,
+    /// Where its STUN server listens, on the same machine.
+    #[arg(long)]
+    pub(crate) stun_port: Option<u16>,
+    /// The file that it logs to.
+    #[arg(long)]
+    pub(crate) log: Option<PathBuf>,
+    /// The folder with its certificate.
+    #[arg(long)]
+    pub(crate) cert_dir: Option<PathBuf>,
+    /// The port at which it looks for an admission controller.
+    #[arg(long)]
+    pub(crate) controller_port: Option<u16>,
+    /// The socket at which it looks for a tailscaled.
+    #[arg(long)]
+    pub(crate) tailscaled: Option<PathBuf>,
+    /// The folder of the control group that it runs in.
+    #[arg(long)]
+    pub(crate) control_group: Option<PathBuf>,
+    /// How often it says that it is there, in seconds.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) keep_alive: u64,
+    /// Smaller and shorter; times and CPU are told, and do not decide.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// What to do.
+    #[arg(value_enum)]
+    pub(crate) row: Row,
+}
+
+impl Cli {
+    pub(crate) fn relay(&self) -> Result<Relay> {
+        Relay::new(self.addr, self.pid, self.plain)
+    }
+
+    /// `full` in a full run, `quick` in a quick one.
+    pub(crate) const fn scale<T: Copy>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    /// After this time something is stuck.
+    pub(crate) const fn limit(&self) -> Duration {
+        Duration::from_secs(self.scale(1500, 200))
+    }
+}
+
+/// A way to attack a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Row {
+    /// Streams that are almost, or not at all, what a relay expects.
+    MalformedStreams,
+    /// Memory of clients that do nothing, over TLS 1.3.
+    IdleMemoryTls13,
+    /// The same over TLS 1.2.
+    IdleMemoryTls12,
+    /// The same over WebSocket.
+    IdleMemoryWebsocket,
+    /// Connections on which nothing is sent.
+    SilentConnections,
+    /// Connections that stop, or go on a byte at a time, at each step.
+    StallStages,
+    /// Many logins of a size that is announced and never comes.
+    AnnouncedLengths,
+    /// Clients that no longer read what is sent to them.
+    StalledReaders,
+    /// TLS handshakes as fast as it goes, and what packets feel of it.
+    HandshakeFlood,
+    /// More connections than the relay may have files.
+    DescriptorExhaustion,
+    /// An admission controller that lies, breaks or is gone.
+    VerifierFaults,
+    /// A tailscaled that never answers.
+    HungTailscaled,
+    /// SIGTERM under load.
+    Drain,
+    /// New certificates under load.
+    CertificateRotation,
+    /// Clients that come, send one packet and leave.
+    Churn,
+    /// Many connections with one key.
+    DuplicateKeys,
+    /// Datagrams that are no STUN requests.
+    StunHostile,
+    /// Connections in which the relay's own code panics.
+    PanicIsolation,
+    /// Everything at once in little memory.
+    MemoryCeiling,
+    /// How much a million strangers make the relay write.
+    LogVolume,
+    /// Requests for pages, with long queries and many names.
+    PageMemory,
+    /// Clients that are cut off the network.
+    DeadPeer,
+    /// Not an attack: two clients that log in and do nothing until standard input ends.
+    HoldTwo,
+}

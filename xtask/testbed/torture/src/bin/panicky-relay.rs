@@ -1,0 +1,80 @@
+//! A relay around whose core everything panics now and then: `panicky-relay PORT [--fatal]`.
+//!
+//! A verifier panics for keys that begin with 0xee, a forwarder for the key of 32 times 0xdd, and
+//! a page, `/panic`, for everybody. `/debug/varz` tells how many panics the core has counted. With
+//! `--fatal` a panic ends the process, as it would without isolation.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use derp_proto::{NodePrivate, NodePublic};
+use derp_server::{Extra, Forwarder, ListenOptions, Pages, PagesConfig, Refused, Server};
+use derp_verify::{Candidate, ConnMeta, Verdict, Verifier, VerifyError, async_trait};
+use http::{Request, Response};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let port = args.next().unwrap_or_default().parse()?;
+    if args.next().as_deref() == Some("--fatal") {
+        std::panic::set_hook(Box::new(|_| std::process::exit(101)));
+    }
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    let numbers = Numbers::default();
+    let server = Server::builder(NodePrivate::from_random(seed))
+        .verifier(Panicky)
+        .pages(Pages::new(PagesConfig::default(), numbers.clone()))
+        .start()?;
+    server.add_forwarder(NodePublic::from_bytes([0xdd; 32]), Arc::new(Panicky));
+    let set = numbers.0.set(server.clone());
+    debug_assert!(set.is_ok(), "it is set once");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    server.serve(listener, ListenOptions::plain("http")).await;
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Panicky;
+
+#[async_trait]
+impl Verifier for Panicky {
+    async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+        assert!(client.key.as_bytes()[0] != 0xee, "an unlucky key");
+        Ok(Verdict::allow())
+    }
+}
+
+impl Forwarder for Panicky {
+    fn forward(&self, _: NodePublic, dst: NodePublic, _: &[u8]) -> Result<(), Refused> {
+        panic!("an unlucky packet for {dst:?}")
+    }
+}
+
+/// The server is known only after its pages.
+#[derive(Debug, Clone, Default)]
+struct Numbers(Arc<OnceLock<Server>>);
+
+impl Extra for Numbers {
+    fn respond(&self, request: &Request<()>, _: &ConnMeta) -> Option<Response<Bytes>> {
+        match request.uri().path() {
+            "/panic" => panic!("an unlucky page"),
+            "/debug/varz" => {
+                let gauges = self.0.get()?.metrics().gauges();
+                let text = format!(
+                    "derper_panics {}\nderp_current_connections {}\n",
+                    gauges.panics.get(),
+                    gauges.connections.get()
+                );
+                Some(Response::new(text.into()))
+            }
+            _ => None,
+        }
+    }
+
+    fn may_debug(&self, _: &Request<()>, _: &ConnMeta) -> bool {
+        false
+    }
+}
