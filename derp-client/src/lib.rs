@@ -53,6 +53,9 @@ mod connector;
 mod dial;
 mod endpoint;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbound;
 mod link;
 mod login;

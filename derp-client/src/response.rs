@@ -42,7 +42,7 @@ impl Head {
     }
 
     /// The head at the front of `bytes` and its length, or `None` where more bytes are needed.
-    fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadError> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let parsed = response.parse(bytes).map_err(|_| HeadError::Malformed)?;

@@ -58,12 +58,12 @@ impl<Id: Copy + PartialEq> ClientSet<Id> {
         }
     }
 
-    /// The oldest member that is not active, which has to go where there are too many.
-    pub(crate) fn oldest_standby(&self) -> Option<Id> {
+    /// The members that are not active, the oldest first: so they go where there are too many.
+    pub(crate) fn standbys(&self) -> impl Iterator<Item = Id> {
         self.members
             .iter()
             .copied()
-            .find(|member| self.active() != Some(*member))
+            .filter(|member| self.active() != Some(*member))
     }
 }
 
@@ -104,11 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_that_is_not_active_has_to_go() {
+    fn those_that_are_not_active_go_by_age() {
         let mut set = ClientSet::new(1, 2);
-        assert_eq!(set.oldest_standby(), Some(1));
+        set.add(3);
+        assert_eq!(set.standbys().collect::<Vec<_>>(), [1, 2]);
         set.note_activity(1);
-        assert_eq!(set.oldest_standby(), Some(2));
+        assert_eq!(set.standbys().collect::<Vec<_>>(), [2, 3]);
     }
 
     #[derive(Debug, Clone)]

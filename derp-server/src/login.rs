@@ -1,10 +1,15 @@
 //! From an upgraded stream to an admitted client: greeting, proof of the key, verification.
 
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use derp_proto::{Claim, ClientHello, Greeted, ServerInfo};
 use derp_verify::{Candidate, ConnMeta, RateLimit};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::error::AcceptError;
 use crate::hub::Hub;
@@ -12,6 +17,8 @@ use crate::tunables::Tunables;
 
 /// How much of what a client sends is read while a verifier is asked about it.
 const MAX_READ_AHEAD: usize = 16 << 10;
+/// How much is read at a time.
+const READ_CHUNK: usize = 2048;
 
 /// A client that may use the relay.
 #[derive(Debug)]
@@ -46,7 +53,7 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
         stream.flush().await?;
         read_hello(stream, greeted, received, hub).await
     };
-    let hello = within("login", tunables.client_info_timeout, answered).await?;
+    let hello = within("login", tunables.client_info_timeout, pin!(answered)).await?;
     let is_mesh_peer = hello
         .info()
         .mesh_key
@@ -159,21 +166,28 @@ pub(crate) async fn read_more<S: AsyncRead + Unpin>(
     stream: &mut S,
     received: &mut Vec<u8>,
 ) -> Result<(), AcceptError> {
-    let mut buf = [0; 2048];
-    match stream.read(&mut buf).await? {
-        0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-        n => {
-            received.extend_from_slice(&buf[..n]);
-            Ok(())
-        }
+    // The buffer is on the stack and not in the future, which others would have to carry along.
+    let read = poll_fn(|cx| {
+        let mut buf = [MaybeUninit::uninit(); READ_CHUNK];
+        let mut buf = ReadBuf::uninit(&mut buf);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf))?;
+        received.extend_from_slice(buf.filled());
+        Poll::Ready(Ok::<_, io::Error>(buf.filled().len()))
+    });
+    match read.await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        _ => Ok(()),
     }
 }
 
 /// Puts a limit on the time that a step may take.
+///
+/// The step is pinned elsewhere: a future that is handed on has its place in each that it was
+/// handed to, and these are large.
 pub(crate) async fn within<T>(
     stage: &'static str,
     limit: Duration,
-    step: impl Future<Output = Result<T, AcceptError>>,
+    step: impl Future<Output = Result<T, AcceptError>> + Unpin,
 ) -> Result<T, AcceptError> {
     match tokio::time::timeout(limit, step).await {
         Ok(result) => result,

@@ -153,10 +153,11 @@ pub struct Metrics {
 
 impl Metrics {
     pub(crate) fn new(workers: usize) -> Self {
-        let totals = (0..=workers).map(|_| Arc::default()).collect();
+        let of_workers = (0..workers).map(|_| Arc::new(Totals::of_one_writer()));
+        let totals = std::iter::once(Arc::default()).chain(of_workers);
         Self {
             gauges: Arc::default(),
-            totals,
+            totals: totals.collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A connected client as everybody else sees it: its key, and how to get something to it.
 
 use std::fmt;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,19 +65,29 @@ impl State {
 ///
 /// Locks: its sending half has one. Nobody takes a second client's lock, or the registry's,
 /// while holding it.
+///
+/// The order of the fields matters where several processors take part: whoever sends to the client
+/// writes to what stands first, while its own worker reads what stands last with each packet *from*
+/// the client. Between the two stands what is rarely looked at, so that no cache line has both.
+#[repr(C)]
 pub(crate) struct Peer {
-    pub(crate) key: NodePublic,
-    pub(crate) id: ConnId,
-    /// Where it connected from, for watchers.
-    pub(crate) addr: Option<SocketAddr>,
-    pub(crate) flags: PeerPresentFlags,
-    owner: Owner,
-    state: State,
     tx: Mutex<Tx>,
     /// What [`Tx::held`] said last, for the budget.
     held: AtomicUsize,
     budget: Arc<QueueBudget>,
+    /// Where it connected from, for watchers.
+    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) flags: PeerPresentFlags,
+    pub(crate) id: ConnId,
+    pub(crate) key: NodePublic,
+    state: State,
+    owner: Owner,
 }
+
+const _: () = assert!(
+    mem::offset_of!(Peer, key) - mem::offset_of!(Peer, budget) >= 56,
+    "a cache line holds what others write, or what the owner reads"
+);
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,15 +107,15 @@ pub(crate) struct Identity {
 impl Peer {
     pub(crate) fn new(who: Identity, owner: Owner, sink: Sink, budget: Arc<QueueBudget>) -> Self {
         Self {
-            key: who.key,
-            id: who.id,
-            addr: who.addr,
-            flags: who.flags,
-            owner,
-            state: State::default(),
             tx: Mutex::new(Tx::new(sink)),
             held: AtomicUsize::new(0),
             budget,
+            addr: who.addr,
+            flags: who.flags,
+            id: who.id,
+            key: who.key,
+            state: State::default(),
+            owner,
         }
     }
 
@@ -148,8 +159,11 @@ impl Peer {
         let mut tx = self.lock();
         let (result, notice) = work(&mut tx);
         let held = tx.held();
-        // Under the lock: whoever has it next must not be overtaken by what was true before.
-        let before = self.held.swap(held, Ordering::Relaxed);
+        // Written under the lock alone, so that nobody is overtaken by what was true before.
+        let before = self.held.load(Ordering::Relaxed);
+        if before != held {
+            self.held.store(held, Ordering::Relaxed);
+        }
         drop(tx);
         if before != held {
             self.budget.change(before, held);

@@ -97,6 +97,12 @@ impl<IO> RecordAligned<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> RecordAligned<IO> {
+    /// Waits until there is a record to hand over; `false` at the end of the input. For the first
+    /// one, before anybody reads.
+    pub(crate) async fn has_record(&mut self) -> io::Result<bool> {
+        std::future::poll_fn(|cx| self.poll_record(cx)).await
+    }
+
     /// Reads until a record is complete; ready with `false` at the end of the input.
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         while !self.advance()? {

@@ -67,7 +67,7 @@ enum Local {
 #[derive(Debug)]
 struct Several {
     set: ClientSet<ConnId>,
-    /// Bounded by [`MAX_PER_KEY`] and one.
+    /// Bounded by [`MAX_PER_KEY`], and those that were told to go and have not gone yet.
     peers: Vec<Arc<Peer>>,
 }
 
@@ -189,9 +189,7 @@ impl Registry {
                         self.gauges.total_dup_client_conns.add(1);
                         several.set.add(peer.id);
                         several.peers.push(Arc::clone(peer));
-                        if several.peers.len() > MAX_PER_KEY {
-                            surplus = several.set.oldest_standby().and_then(|id| several.find(id));
-                        }
+                        surplus = several.surplus();
                         Local::Several(several)
                     }
                 };
@@ -464,6 +462,19 @@ impl Client {
 impl Several {
     fn find(&self, id: ConnId) -> Option<Arc<Peer>> {
         self.peers.iter().find(|peer| peer.id == id).cloned()
+    }
+
+    /// The connection that has to go because there are too many, if there are.
+    ///
+    /// Those that were told so before are not asked again: their workers may not have got to it
+    /// yet, and when many connect at a time, each new one must send another one away.
+    fn surplus(&self) -> Option<Arc<Peer>> {
+        let staying = self.peers.iter().filter(|peer| !peer.is_gone()).count();
+        if staying <= MAX_PER_KEY {
+            return None;
+        }
+        let mut standbys = self.set.standbys().filter_map(|id| self.find(id));
+        standbys.find(|peer| !peer.is_gone())
     }
 
     fn active(&self) -> Option<&Arc<Peer>> {

@@ -327,6 +327,17 @@ fn a_ninth_connection_of_a_key_replaces_the_oldest_idle_one() {
 }
 
 #[test]
+fn no_more_than_eight_connections_of_a_key_stay_when_many_come_at_a_time() {
+    let mut sim = sim();
+    let options = ClientOptions::default();
+    // None is told to go before all have come.
+    let clients: Vec<_> = (0..40).map(|_| sim.admit(0, key(2), &options)).collect();
+    sim.run();
+    let open = clients.iter().filter(|client| !client.is_closed()).count();
+    assert_eq!((open, sim.hub.metrics.gauges().dup_client_conns.get()), (8, 8));
+}
+
+#[test]
 fn home_notes_are_counted_once() {
     over_every_link(|sim, connect| {
         let [mut a, mut b] = [1, 2].map(|n| connect(sim, n));

@@ -19,10 +19,12 @@ macro_rules! counters {
             any: bool,
         }
 
-        /// The sums of the turns of one worker, on cache lines of its own.
+        /// The sums of the turns of one worker, on cache lines of its own; or of all tasks.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub(crate) struct Totals {
+            /// One thread alone adds, and needs no exclusive access for it.
+            has_one_writer: bool,
             $(pub(crate) $name: AtomicU64,)*
             received_kind: [AtomicU64; KINDS],
             dropped_packets: [[AtomicU64; KINDS]; REASONS],
@@ -30,17 +32,25 @@ macro_rules! counters {
         }
 
         impl Totals {
+            /// Sums to which only one thread will ever add.
+            pub(crate) fn of_one_writer() -> Self {
+                Self {
+                    has_one_writer: true,
+                    ..Self::default()
+                }
+            }
+
             /// Adds a turn, and leaves the tally at zero.
             pub(crate) fn add(&self, tally: &mut Tally) {
-                $(add(&self.$name, tally.$name);)*
-                for (total, n) in self.received_kind.iter().zip(tally.received_kind) {
-                    add(total, n);
+                let alone = self.has_one_writer;
+                $(add(&self.$name, &mut tally.$name, alone);)*
+                for (total, n) in self.received_kind.iter().zip(&mut tally.received_kind) {
+                    add(total, n, alone);
                 }
-                if tally.any {
-                    add_all(&self.dropped_packets, &tally.dropped_packets);
-                    add_all(&self.dropped_bytes, &tally.dropped_bytes);
+                if std::mem::take(&mut tally.any) {
+                    add_all(&self.dropped_packets, &mut tally.dropped_packets, alone);
+                    add_all(&self.dropped_bytes, &mut tally.dropped_bytes, alone);
                 }
-                *tally = Tally::default();
             }
 
             /// Adds these totals to a tally, for reading.
@@ -89,15 +99,21 @@ counters! {
     writes,
 }
 
-fn add(total: &AtomicU64, n: u64) {
-    if n > 0 {
+fn add(total: &AtomicU64, n: &mut u64, alone: bool) {
+    if *n == 0 {
+        return;
+    }
+    let n = std::mem::take(n);
+    if alone {
+        total.store(total.load(Relaxed) + n, Relaxed);
+    } else {
         total.fetch_add(n, Relaxed);
     }
 }
 
-fn add_all(totals: &[[AtomicU64; KINDS]], tally: &[[u64; KINDS]]) {
-    for (total, n) in totals.iter().flatten().zip(tally.iter().flatten()) {
-        add(total, *n);
+fn add_all(totals: &[[AtomicU64; KINDS]], tally: &mut [[u64; KINDS]], alone: bool) {
+    for (total, n) in totals.iter().flatten().zip(tally.iter_mut().flatten()) {
+        add(total, n, alone);
     }
 }
 
@@ -138,7 +154,12 @@ mod tests {
 
     #[test]
     fn turns_add_up() {
-        let totals = Totals::default();
+        for totals in [Totals::default(), Totals::of_one_writer()] {
+            add_up_in(&totals);
+        }
+    }
+
+    fn add_up_in(totals: &Totals) {
         for _ in 0..3 {
             let mut tally = Tally {
                 bytes_received: 7,

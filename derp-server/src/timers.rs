@@ -42,7 +42,7 @@ impl Timers {
         Some((conn, timer))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

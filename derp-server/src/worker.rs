@@ -331,17 +331,20 @@ impl Worker {
                 }
             }
         }
-        if !self.turn.is_empty() {
+        if self.turn.is_empty() {
+            self.turn.settle(&self.hub, &self.totals);
+        } else {
             self.flush();
         }
-        self.turn.settle(&self.hub, &self.totals);
     }
 
+    /// Sends what the turn holds, and counts it.
     fn flush(&mut self) {
         let turn = &mut self.turn;
         if catch_unwind(AssertUnwindSafe(|| turn.flush(&self.hub, &self.totals))).is_err() {
             self.hub.metrics.gauges().panics.add(1);
             self.turn.clear();
+            self.turn.settle(&self.hub, &self.totals);
         }
     }
 

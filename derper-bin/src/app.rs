@@ -1,6 +1,7 @@
 //! The relay as it runs: what [`Config`] says, wired together. Rules live elsewhere.
 
 mod admit;
+mod ends;
 mod go_verify;
 mod listen;
 mod numbers;

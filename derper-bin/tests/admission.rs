@@ -25,6 +25,8 @@ const MESH_KEY: &str = "6d529e9d4ef632d22d4a4214cb49da8f1ba1b72697061fb24e312984
 struct Tailnet {
     members: Arc<Mutex<Vec<NodePublic>>>,
     hangs: Arc<AtomicBool>,
+    /// What an admission controller says besides.
+    more: &'static str,
 }
 
 impl Tailnet {
@@ -73,7 +75,7 @@ impl Tailnet {
             return json("200 OK", &format!("{{\"nodes\":[{}]}}", nodes.join(",")));
         }
         let allow = members.iter().any(|key| request.contains(&key.to_string()));
-        json("200 OK", &format!("{{\"Allow\":{allow}}}"))
+        json("200 OK", &format!("{{\"Allow\":{allow}{}}}", self.more))
     }
 
     async fn served(&self) -> Fake {
@@ -238,6 +240,21 @@ async fn a_node_that_was_removed_is_closed_within_the_interval() {
     );
     assert!(!is_admitted(&relay, &client_key(1)).await);
     let _round_trip = soon(bob.ping(|_| {})).await.expect("bob is still here");
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_ends_before_the_interval_is_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tailnet = Tailnet::of(&[public(1)]);
+    tailnet.more = ",\"TTLSeconds\":1";
+    let server = tailnet.served().await;
+    let flags = format!("--verify-url {} --verify-interval 24h", server.url);
+    let relay = start(dir.path(), &flags);
+    let mut alice = connect(&relay, &client_key(1)).await;
+    metric(&relay, "derper_recheck_total{result=\"kept\"}", 2).await;
+    tailnet.set(&[]);
+    is_closed(&mut alice).await;
     relay.stop().await;
 }
 

@@ -6,35 +6,21 @@
 //! was deleted.
 #![cfg(feature = "headscale")]
 
+#[path = "support/recordings.rs"]
+mod recordings;
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use derp_proto::NodePublic;
 use derp_verify::{Headscale, HeadscaleOptions, HeadscaleVerify, HttpOptions, NodeRules, Verifier};
-use serde::Deserialize;
 use tempfile::TempDir;
 
-use self::support::{Fake, Reply, ask, json, word};
-
-#[derive(Deserialize)]
-struct Recording {
-    server: String,
-    nodes: BTreeMap<String, String>,
-    exchanges: Vec<Exchange>,
-}
-
-#[derive(Deserialize)]
-struct Exchange {
-    name: String,
-    request: String,
-    answer: String,
-}
+use self::recordings::{Recording, essence};
+use self::support::{Fake, Reply, ask, word};
 
 /// Servers that list a node's tags in three lists, and leave a tagged node to its user.
 const THREE_LISTS: &str = include_str!("recordings/headscale-0.26.1.json");
@@ -57,43 +43,21 @@ const NODES: [&str; 7] = [
 
 fn recordings() -> Vec<Recording> {
     [THREE_LISTS, ONE_LIST[0], ONE_LIST[1]]
-        .iter()
-        .map(|text| serde_json::from_str(text).expect("a recording"))
-        .collect()
+        .map(Recording::read)
+        .into()
 }
 
-impl Recording {
-    fn key(&self, node: &str) -> NodePublic {
-        self.nodes[node].parse().expect("a key")
-    }
-
-    fn exchange(&self, name: &str) -> &Exchange {
-        let found = self.exchanges.iter().find(|one| one.name == name);
-        found.unwrap_or_else(|| panic!("{} has no {name}", self.server))
-    }
-
-    fn answer(&self, name: &str) -> Vec<u8> {
-        self.exchange(name).answer.clone().into_bytes()
-    }
-
-    /// Who comes in, of [`NODES`].
-    async fn admitted_by(&self, verifier: &dyn Verifier) -> Vec<&'static str> {
-        let mut admitted = Vec::new();
-        for node in NODES {
-            match word(&ask(verifier, self.key(node)).await) {
-                "allow" => admitted.push(node),
-                "deny" => {}
-                other => panic!("{}, {node}: {other}", self.server),
-            }
+/// Who comes in, of [`NODES`].
+async fn admitted(recording: &Recording, verifier: &dyn Verifier) -> Vec<&'static str> {
+    let mut admitted = Vec::new();
+    for node in NODES {
+        match word(&ask(verifier, recording.key(node)).await) {
+            "allow" => admitted.push(node),
+            "deny" => {}
+            other => panic!("{}, {node}: {other}", recording.server),
         }
-        admitted
     }
-}
-
-/// The method, path and body of a request; headers tell nothing of a question.
-fn essence(request: &str) -> (&str, &str) {
-    let (head, body) = request.split_once("\r\n\r\n").expect("a head");
-    (head.lines().next().expect("a line"), body)
+    admitted
 }
 
 fn headscale(url: &str, options: HeadscaleOptions) -> (TempDir, Headscale) {
@@ -119,18 +83,10 @@ async fn verify_is_asked_as_the_servers_were_and_knows_every_node_it_has() {
     for recording in recordings() {
         let recording = Arc::new(recording);
         let served = Arc::clone(&recording);
-        // Whatever was not asked then has no answer.
-        let fake = Fake::http(move |request| {
-            let mut known = served.exchanges.iter();
-            match known.find(|one| essence(&one.request) == essence(request)) {
-                Some(one) => Reply::Bytes(one.answer.clone().into_bytes()),
-                None => json("599 Never asked", request),
-            }
-        })
-        .await;
+        let fake = Fake::http(move |request| served.reply(request)).await;
         let verify = HeadscaleVerify::new(&fake.url, HttpOptions::default()).unwrap();
         let expected = ["laptop", "phone", "runner", "gateway", "tagged-later"];
-        let admitted = recording.admitted_by(&verify).await;
+        let admitted = admitted(&recording, &verify).await;
         assert_eq!(admitted, expected, "{}", recording.server);
         assert_eq!(fake.connections(), 1, "the connection is kept");
     }
@@ -170,7 +126,7 @@ async fn the_list_admits_by_user_tag_and_expiry_whatever_its_form() {
         for (options, expected) in by_rule(ann) {
             let shown = format!("{}: {:?}", recording.server, options.rules);
             let (_dir, headscale) = headscale(&fake.url, options);
-            assert_eq!(recording.admitted_by(&headscale).await, expected, "{shown}");
+            assert_eq!(admitted(&recording, &headscale).await, expected, "{shown}");
         }
         let asked = recording.exchange("nodes").request.clone();
         for request in fake.requests() {
@@ -217,7 +173,7 @@ async fn a_server_without_nodes_admits_nobody() {
         let fake = Fake::http(move |_| Reply::Bytes(answer.clone())).await;
         let (_dir, headscale) = headscale(&fake.url, HeadscaleOptions::default());
         assert_eq!(
-            recording.admitted_by(&headscale).await,
+            admitted(&recording, &headscale).await,
             Vec::<&str>::new(),
             "{}",
             recording.server

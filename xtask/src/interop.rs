@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::acme;
 use crate::peers::{self, Peers};
 use crate::relay::Relay;
 use crate::shell;
@@ -54,6 +55,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for column in &mut columns {
         println!("== {}", column.name);
         column.fill(&peers, options)?;
+    }
+    for (case, result) in acme::run(&peers, columns[0].program.clone())? {
+        columns[0].note(&case, result);
     }
     print_table(&columns);
     let failed: usize = columns.iter().map(Column::failures).sum();

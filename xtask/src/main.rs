@@ -6,8 +6,10 @@
     reason = "chores report to whoever runs them"
 )]
 
+mod acme;
 mod bench;
 mod ci;
+mod counts;
 mod derpspec;
 mod interop;
 mod peers;
@@ -35,8 +37,12 @@ enum Chore {
     Tidy,
     /// Measures what relays cost, ours, Go's and others', in the same minutes. Needs Go.
     Bench(bench::Options),
+    /// Counts the instructions that a packet costs, and compares them with what is recorded.
+    Counts(counts::Options),
     /// Runs Go's clients and ours against Go's relay and ours. Needs Go; installs the rest.
     Interop(interop::Options),
+    /// The part of interop about certificates alone: our relay against Pebble, a real authority.
+    Acme(acme::Options),
     /// Checks a server, or ours and Go's, against the numbered cases of `xtask/testbed/derpspec`.
     Derpspec(derpspec::Options),
     /// Attacks our relay, and others beside it, and tells whether they stood.
@@ -48,7 +54,9 @@ fn main() -> ExitCode {
         Chore::Ci(options) => ci::run(&options),
         Chore::Tidy => tidy::run(),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Counts(options) => counts::run(&options),
         Chore::Interop(options) => interop::run(&options),
+        Chore::Acme(options) => acme::run_alone(&options),
         Chore::Derpspec(options) => derpspec::run(&options),
         Chore::Torture(options) => torture::run(&options),
     };

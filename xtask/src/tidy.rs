@@ -51,6 +51,11 @@ const BANNED: &[(&str, &[&str], &str)] = &[
         "a client needs no relay",
     ),
     (
+        "derp-certs",
+        &["derp-server", "derp-client", "derp-ops", "clap", "anyhow"],
+        "ordering certificates is of use to other servers too",
+    ),
+    (
         "derp-ops",
         &["derp-server", "derp-client"],
         "what both programs share knows neither's job",

@@ -15,7 +15,7 @@
 //! [`mount()`] is for relays inside of somebody else's HTTP server.
 
 mod guarded;
-mod head;
+pub(crate) mod head;
 mod home;
 mod mount;
 mod pages;

@@ -19,6 +19,7 @@ use super::player::Player;
 use super::{ClientOptions, LINKS, Sim};
 use crate::forwarder::Forwarder;
 use crate::peer::ConnId;
+use crate::registry::MAX_PER_KEY;
 use crate::tls13::MAX_CONTENT;
 use crate::tunables::Tunables;
 
@@ -29,6 +30,9 @@ const WORKERS: usize = 2;
 const MAX_PLAYERS: usize = 14;
 /// After so many rounds without an event from outside, a worker spins.
 const MAX_ROUNDS: usize = 5000;
+
+/// A client that has kept the relay waiting for less is not closed for that.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The key with this number.
 pub(super) const fn key_of(number: u8) -> NodePublic {
@@ -64,6 +68,8 @@ pub(super) struct Chaos {
     pub(super) queue_budget: usize,
     /// The most that a lane may have held so far.
     pub(super) lane_depth: usize,
+    /// Keys that a mesh peer has had closed, or that have had too many connections.
+    closable: BTreeSet<u8>,
     /// Something happened in the relay since it was checked.
     has_changed: bool,
     aloud: bool,
@@ -95,6 +101,7 @@ impl Chaos {
             forwarded: 0,
             queue_budget,
             lane_depth,
+            closable: BTreeSet::new(),
             has_changed: false,
             aloud,
         }
@@ -181,9 +188,14 @@ impl Chaos {
         player.is_mesh_peer = options.is_mesh_peer;
         player.epoch = self.presences.gone[usize::from(key)];
         player.epochs_before = self.presences.gone;
+        player.may_be_closed = self.closable.contains(&key);
         self.presences.is_there[usize::from(key)] = true;
         self.sessions.insert(player.client.id, self.players.len());
         self.players.push(player);
+        let of_key = self.players.iter().filter(|p| p.is_alive && p.key == key);
+        if of_key.count() > MAX_PER_KEY {
+            self.expect_closing(key);
+        }
         self.step(worker);
         Some(())
     }
@@ -291,7 +303,13 @@ impl Chaos {
     fn note_departures(&mut self, newcomer: Option<ConnId>) {
         let here: BTreeSet<_> = self.sim.hub.registry.all().iter().map(|p| p.id).collect();
         for player in &mut self.players {
-            player.is_alive &= here.contains(&player.client.id);
+            let is_here = here.contains(&player.client.id);
+            assert!(
+                is_here || !player.is_alive || player.may_be_closed,
+                "{} is closed for no reason",
+                player.session
+            );
+            player.is_alive &= is_here;
         }
         let known = self.players.iter().filter(|player| player.is_alive).count();
         assert_eq!(
@@ -323,6 +341,10 @@ impl Chaos {
 
     /// Time passes, in which workers do what they have to, and clients nothing.
     pub(super) fn pass(&mut self, time: Duration) {
+        for player in &mut self.players {
+            player.waits += time;
+            player.may_be_closed |= player.waits >= PATIENCE;
+        }
         let end = self.sim.now + time;
         self.work();
         while let Some(next) = self.sim.next_timer().filter(|next| *next <= end) {
@@ -366,10 +388,19 @@ impl Chaos {
             }
             if !any {
                 assert_eq!(self.delivered.len(), before);
+                self.forget_waiting();
                 return;
             }
         }
         panic!("there is no end to what clients get");
+    }
+
+    fn forget_waiting(&mut self) {
+        for player in &mut self.players {
+            if player.outbox.is_empty() && !player.is_blocked {
+                player.waits = Duration::ZERO;
+            }
+        }
     }
 
     fn leave(&mut self, choices: &mut Choices<'_>) -> Option<()> {
@@ -377,6 +408,7 @@ impl Chaos {
         let Some(who) = who else { return Some(()) };
         self.say(|| format!("{who} leaves, politely: {politely}"));
         let player = &mut self.players[who];
+        player.may_be_closed = true;
         if politely {
             player.outbox.extend_from_slice(&player.client.goodbye());
             player.deliver(usize::MAX);
@@ -390,6 +422,7 @@ impl Chaos {
         let who = self.somebody(choices)?;
         let Some(who) = who else { return Some(()) };
         self.say(|| format!("{who} is closed"));
+        self.players[who].may_be_closed = true;
         let id = self.players[who].client.id;
         let all = self
             .sim
@@ -399,6 +432,14 @@ impl Chaos {
         let peer = all.iter().find(|peer| peer.id == id);
         peer.expect("it is connected").close();
         Some(())
+    }
+
+    /// Whoever has this key, or comes to have it, may be closed.
+    fn expect_closing(&mut self, key: u8) {
+        self.closable.insert(key);
+        for player in self.players.iter_mut().filter(|player| player.key == key) {
+            player.may_be_closed = true;
+        }
     }
 
     /// What only mesh peers may do; others who try are closed.
@@ -414,14 +455,17 @@ impl Chaos {
             return Some(());
         };
         let player = &mut self.players[who];
-        player.is_broken |= !player.is_mesh_peer;
+        player.may_be_closed |= !player.is_mesh_peer;
         let (mut frame, key) = (Vec::new(), key_of(dst));
         match kind {
             0 => {
                 player.watches = true;
                 ClientFrame::WatchConns.encode(&mut frame);
             }
-            1 => ClientFrame::ClosePeer(key).encode(&mut frame),
+            1 => {
+                ClientFrame::ClosePeer(key).encode(&mut frame);
+                self.expect_closing(dst);
+            }
             _ => {
                 let mark = Mark {
                     session: player.session,
@@ -506,10 +550,12 @@ impl Chaos {
 
     fn change_tunables(&mut self, choices: &mut Choices<'_>) -> Option<()> {
         let (rate, budget, depth) = (choices.below(16)?, choices.below(4)?, choices.below(4)?);
-        let mut tunables = Tunables::default();
-        tunables.client_rate = rate_limit(rate);
-        tunables.queue_budget_bytes = [512 << 20, 200_000, 40_000, 0][budget];
-        tunables.lane_depth = [32, 32, 5, 1][depth];
+        let tunables = Tunables {
+            client_rate: rate_limit(rate),
+            queue_budget_bytes: [512 << 20, 200_000, 40_000, 0][budget],
+            lane_depth: [32, 32, 5, 1][depth],
+            ..Tunables::default()
+        };
         self.queue_budget = tunables.queue_budget_bytes;
         self.lane_depth = self.lane_depth.max(tunables.lane_depth);
         self.say(|| format!("limits change: {rate}, {budget}, {depth}"));
@@ -543,11 +589,11 @@ impl Chaos {
                 }
             }
             6 => {
-                player.is_broken = true;
+                player.may_be_closed = true;
                 frame.extend([FrameType::SEND_PACKET.0, 0xff, len, len, len]);
             }
             _ => {
-                player.is_broken = true;
+                player.may_be_closed = true;
                 player.outbox.extend(vec![len; len.into()]);
             }
         }
@@ -573,9 +619,22 @@ impl Chaos {
             player.deliver(usize::MAX);
         }
         self.settle();
-        self.check();
         self.check_settled();
+        // Those whose rate is limited need some time.
+        for _ in 0..100 {
+            let mut alive = self.players.iter().filter(|player| player.is_alive);
+            if !alive.any(|player| player.client.wire.has_inward()) {
+                break;
+            }
+            self.pass(Duration::from_millis(1500));
+            self.settle();
+        }
+        self.check_settled();
+        self.check_understood();
         self.say(|| "everybody leaves".into());
+        for player in &mut self.players {
+            player.may_be_closed = true;
+        }
         for player in self.players.iter().filter(|player| player.session % 2 == 0) {
             player.client.hang_up();
         }

@@ -64,13 +64,3 @@ fn chaos_breaks_no_promise_part_3() {
 fn chaos_breaks_no_promise_part_4() {
     tell(3);
 }
-
-#[test]
-fn zz_timing() {
-    let t = tokio::time::Instant::now();
-    for _ in 0..200 { run(&[], false); }
-    eprintln!("empty: {:?}", t.elapsed() / 200);
-    let t = tokio::time::Instant::now();
-    for seed in 0..200 { run(&story(seed), false); }
-    eprintln!("story: {:?}", t.elapsed() / 200);
-}

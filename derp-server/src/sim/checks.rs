@@ -168,7 +168,7 @@ impl Chaos {
                 player.session
             );
             if player.watches {
-                let is_known = player.outbox.is_empty() && !player.is_broken && !player.has_left;
+                let is_known = player.outbox.is_empty() && !player.has_left;
                 assert!(
                     !is_known || player.view == here,
                     "{} of {here:?}",
@@ -177,6 +177,14 @@ impl Chaos {
             } else {
                 self.check_told_gone(player);
             }
+        }
+    }
+
+    /// When there was time for all that clients sent.
+    pub(super) fn check_understood(&self) {
+        for player in self.players.iter().filter(|player| player.is_alive) {
+            let is_read = !player.client.wire.has_inward();
+            assert!(is_read, "nobody reads what {} sends", player.session);
         }
     }
 

@@ -49,7 +49,9 @@ impl Mark {
         assert!(head.starts_with(if mark.is_disco { DISCO } else { OTHER }));
         // All bytes are alike: what is behind the first is what is before the last.
         let is_whole = filler.first().is_none_or(|byte| *byte == mark.filler())
-            && filler.get(1..).is_none_or(|later| later == &filler[..later.len()]);
+            && filler
+                .get(1..)
+                .is_none_or(|later| later == &filler[..later.len()]);
         assert!(is_whole, "{mark:?} is not what was sent");
         mark
     }

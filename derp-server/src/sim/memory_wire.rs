@@ -1,7 +1,6 @@
 //! A pipe in memory in place of a socket: bounded, and it tells what an edge-triggered poller
 //! would.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,9 +24,9 @@ pub(crate) struct WireEvents {
 #[derive(Debug)]
 struct State {
     /// What the network delivered and the relay has not received.
-    inward: VecDeque<u8>,
+    inward: Vec<u8>,
     /// What the relay sent and the network has not taken.
-    outward: VecDeque<u8>,
+    outward: Vec<u8>,
     /// How many bytes `outward` may hold.
     room: usize,
     /// A send found too little room, and no event has said that there is more.
@@ -43,8 +42,8 @@ impl MemoryWire {
     pub(crate) fn new(room: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
-                inward: VecDeque::new(),
-                outward: VecDeque::new(),
+                inward: Vec::new(),
+                outward: Vec::new(),
                 room,
                 was_full: false,
                 events: WireEvents::default(),
@@ -68,7 +67,7 @@ impl MemoryWire {
             };
         }
         let n = buf.len().min(state.inward.len());
-        buf[..n].copy_from_slice(&state.inward.make_contiguous()[..n]);
+        buf[..n].copy_from_slice(&state.inward[..n]);
         state.inward.drain(..n);
         Ok(n)
     }
@@ -83,7 +82,7 @@ impl MemoryWire {
         if n == 0 && !bytes.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        state.outward.extend(&bytes[..n]);
+        state.outward.extend_from_slice(&bytes[..n]);
         Ok(n)
     }
 
@@ -99,7 +98,7 @@ impl MemoryWire {
     /// The network delivers.
     pub(crate) fn deliver(&self, bytes: &[u8]) {
         let mut state = self.state();
-        state.inward.extend(bytes);
+        state.inward.extend_from_slice(bytes);
         state.events.readable = true;
     }
 
@@ -110,7 +109,7 @@ impl MemoryWire {
         if n > 0 && std::mem::take(&mut state.was_full) {
             state.events.writable = true;
         }
-        let taken = state.outward.make_contiguous()[..n].to_vec();
+        let taken = state.outward[..n].to_vec();
         state.outward.drain(..n);
         taken
     }
@@ -125,6 +124,11 @@ impl MemoryWire {
     /// Whether the relay has sent what the network has not taken.
     pub(crate) fn has_outward(&self) -> bool {
         !self.state().outward.is_empty()
+    }
+
+    /// Whether the network has delivered what the relay has not received.
+    pub(crate) fn has_inward(&self) -> bool {
+        !self.state().inward.is_empty()
     }
 
     /// The client closes its end.

@@ -1,6 +1,7 @@
 //! A client of the chaos: what it sent, what it got, and what it knows of others by that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use derp_proto::{NodePublic, OwnedFrame, PeerGoneReason, ServerFrame};
 
@@ -22,8 +23,10 @@ pub(super) struct Player {
     pub(super) has_left: bool,
     /// It reads nothing.
     pub(super) is_blocked: bool,
-    /// It sent what is no frame.
-    pub(super) is_broken: bool,
+    /// The relay has a reason to close it: what it did, or what somebody else may do to it.
+    pub(super) may_be_closed: bool,
+    /// How long it may have kept the relay waiting.
+    pub(super) waits: Duration,
     /// What it has sent and the network has not delivered.
     pub(super) outbox: Vec<u8>,
     /// The time of its key's presence that it lives in; see [`super::chaos::Presences`].
@@ -59,7 +62,8 @@ impl Player {
             is_alive: true,
             has_left: false,
             is_blocked: false,
-            is_broken: false,
+            may_be_closed: false,
+            waits: Duration::ZERO,
             outbox: Vec::new(),
             epoch: 0,
             epochs_before: [0; KEYS],
@@ -80,8 +84,8 @@ impl Player {
     pub(super) fn deliver(&mut self, max: usize) {
         let len = self.outbox.len().min(max);
         if len > 0 && !self.has_left {
-            let bytes: Vec<u8> = self.outbox.drain(..len).collect();
-            self.client.wire.deliver(&bytes);
+            self.client.wire.deliver(&self.outbox[..len]);
+            self.outbox.drain(..len);
         }
     }
 

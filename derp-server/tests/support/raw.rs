@@ -192,7 +192,9 @@ impl BoxedInfo {
 
     /// A claim to a point of low order, which needs no key: whoever multiplies it gets zero.
     pub fn by_nobody(claimed: NodePublic) -> Self {
-        let theirs = crypto_box::PublicKey::from(*claimed.as_bytes());
+        // What a server gets from such a point is zero, and so is what anybody gets from zero. The
+        // point itself would not do: the library's private keys are no multiples of eight.
+        let theirs = crypto_box::PublicKey::from([0; 32]);
         let ours = crypto_box::SecretKey::from([8; 32]);
         Self {
             claimed,

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use derp_proto::NodePublic;
 use derp_server::tls::{CertifiedChain, ServedCertificate, ServerTls, SniPolicy};
+use rcgen::{CertificateParams, DistinguishedName, Issuer, KeyPair};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +23,23 @@ static IDENTITY: LazyLock<(CertificateDer<'static>, PrivateKeyDer<'static>)> =
 /// The certificate that relays show first.
 pub fn certificate() -> &'static CertificateDer<'static> {
     &IDENTITY.0
+}
+
+/// Another certificate that clients of these tests trust, for whoever comes.
+pub fn issue() -> ServedCertificate {
+    let params = || CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+    let authority = KeyPair::try_from(&IDENTITY.1).expect("a key");
+    let authority = Issuer::new(params(), authority);
+    let key = KeyPair::generate().expect("a key");
+    let mut leaf = params();
+    leaf.distinguished_name = DistinguishedName::new();
+    let leaf = leaf.signed_by(&key, &authority).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let chain = CertifiedChain::from_der(vec![leaf.der().clone()], key).expect("a certificate");
+    ServedCertificate {
+        names: SniPolicy::Any,
+        chain,
+    }
 }
 
 /// What a relay with this key serves TLS with.

@@ -66,6 +66,7 @@ pub(super) async fn keep_admission(admit: Arc<Admit>, server: Server, rechecks: 
         tokio::select! {
             () = round.at_changes(&lists_changed) => {}
             () = round.now_and_then() => {}
+            () = round.at_ends() => {}
             replaced = current.changed() => if replaced.is_err() { return },
         }
         are_new = true;
@@ -141,6 +142,17 @@ impl Round<'_> {
             let mut clients = self.server.clients();
             clients
                 .retain(|client| hasher.hash_one(client.key) % u64::from(slots) == u64::from(slot));
+            self.ask_about(clients, true).await;
+        }
+    }
+
+    /// Asks about those whose verdicts have ended.
+    async fn at_ends(&self) {
+        loop {
+            let ended: HashSet<NodePublic> =
+                self.verifiers.ends().ended().await.into_iter().collect();
+            let mut clients = self.server.clients();
+            clients.retain(|client| ended.contains(&client.key));
             self.ask_about(clients, true).await;
         }
     }

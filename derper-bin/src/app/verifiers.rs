@@ -13,6 +13,7 @@ use derp_verify::{
     HttpConfigError, Verdict, Verifier, VerifyCounters, VerifyError,
 };
 
+use super::ends::Ends;
 use super::go_verify::GoVerifiers;
 use crate::config::{Admission, Lists, Opened, OurVerify, Policy, Remote};
 
@@ -25,6 +26,7 @@ pub(super) struct Verifiers {
     ours: OurVerify,
     remotes: Vec<Asked>,
     counters: Vec<Arc<VerifyCounters>>,
+    ends: Ends,
 }
 
 /// A remote that is asked.
@@ -53,6 +55,7 @@ impl Verifiers {
             ours: admission.ours.clone(),
             remotes: Vec::new(),
             counters: Vec::new(),
+            ends: Ends::default(),
         };
         if !admission.go.is_empty() {
             let go = match before.and_then(|before| before.go.clone()) {
@@ -126,6 +129,11 @@ impl Verifiers {
         self.remotes.iter().filter_map(|asked| asked.nodes.clone())
     }
 
+    /// The ends of verdicts that hold for less than the interval.
+    pub(super) const fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
     /// How often connected clients are asked about again. The reference never does.
     pub(super) fn interval(&self) -> Option<Duration> {
         let asks = self.go.is_none() && !self.remotes.is_empty();
@@ -136,7 +144,17 @@ impl Verifiers {
 #[derp_verify::async_trait]
 impl Verifier for Verifiers {
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
-        self.all.verify(client).await
+        let answer = self.all.verify(client).await;
+        if let Ok(verdict) = &answer
+            && verdict.allow
+            && let (Some(holds), Some(interval)) = (verdict.time_to_live, self.interval())
+            && holds < interval
+            // One that holds for no time was given for want of an answer, or is not to be kept.
+            && !holds.is_zero()
+        {
+            self.ends.note(client.key, holds);
+        }
+        answer
     }
 }
 

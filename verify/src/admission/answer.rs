@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use thiserror::Error;
 
@@ -44,7 +45,7 @@ pub fn parse_answer(body: &[u8], reading: Reading) -> Result<Verdict, AnswerErro
     match reading {
         Reading::Strict => {
             let text = std::str::from_utf8(body).map_err(|_| AnswerError::NotUtf8)?;
-            let strict: Strict = serde_json::from_str(text).map_err(AnswerError::Json)?;
+            let Object(strict) = serde_json::from_str(text).map_err(AnswerError::Json)?;
             Ok(strict.verdict())
         }
         Reading::Lenient => {
@@ -91,6 +92,29 @@ impl Strict {
             time_to_live: self.ttl_seconds.map(Duration::from_secs),
             ..verdict(self.allow)
         }
+    }
+}
+
+/// A derived reader would take a list of the fields' values as well.
+struct Object(Strict);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor).map(Self)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Strict;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a field Allow")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Strict, A::Error> {
+        Strict::deserialize(MapAccessDeserializer::new(map))
     }
 }
 

@@ -18,6 +18,7 @@ mod datagram;
 mod fault;
 mod frame;
 mod http;
+mod open;
 mod peer;
 mod runner;
 mod sections;

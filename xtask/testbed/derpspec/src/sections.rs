@@ -1,20 +1,26 @@
 //! The list of cases. A case's number is its section's and its place in there, so new cases go to
 //! the end of their section.
 
+mod captive_portal;
 mod certificate;
 mod departures;
 mod duplicates;
 mod frames;
 mod head;
+mod hello;
+mod info;
 mod login;
 mod mesh;
 mod packets;
 mod pages;
 mod pings;
+mod plain_port;
 mod start;
 mod stun;
 mod tls;
+mod watch;
 mod websocket;
+mod websocket_end;
 
 use crate::case::Case;
 
@@ -30,6 +36,10 @@ pub struct Section {
 /// All sections, in their order.
 pub const SECTIONS: &[Section] = &[
     Section {
+        title: "TLS handshakes",
+        cases: hello::CASES,
+    },
+    Section {
         title: "TLS",
         cases: tls::CASES,
     },
@@ -42,6 +52,14 @@ pub const SECTIONS: &[Section] = &[
         cases: pages::CASES,
     },
     Section {
+        title: "Captive portals",
+        cases: captive_portal::CASES,
+    },
+    Section {
+        title: "Plain port",
+        cases: plain_port::CASES,
+    },
+    Section {
         title: "Requests",
         cases: head::CASES,
     },
@@ -52,6 +70,10 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "Login",
         cases: login::CASES,
+    },
+    Section {
+        title: "Client information",
+        cases: info::CASES,
     },
     Section {
         title: "Frames",
@@ -76,6 +98,14 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "WebSocket",
         cases: websocket::CASES,
+    },
+    Section {
+        title: "WebSocket ends",
+        cases: websocket_end::CASES,
+    },
+    Section {
+        title: "Watching",
+        cases: watch::CASES,
     },
     Section {
         title: "Mesh",

@@ -206,7 +206,42 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn what_a_full_socket_does_not_take_follows_in_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut relay, _) = listener.accept().unwrap();
+        let key = NodePublic::from_bytes([1; 32]);
+        let client = LoggedIn {
+            key,
+            socket,
+            records: None,
+        };
+        let mut conn = Conn::new(client).unwrap();
+        let mut sent = Vec::new();
+        let mut next = 0_u8;
+        // A few more after the first that stays, so that they have to wait behind it.
+        let mut more = 3;
+        while more > 0 {
+            next = next.wrapping_add(1);
+            let piece = vec![next; 10_007];
+            conn.write(&piece).unwrap();
+            sent.extend_from_slice(&piece);
+            more -= i32::from(conn.backlog() > 0);
+        }
+        let mut got = vec![0; sent.len()];
+        let mut filled = 0;
+        while filled < got.len() {
+            filled += relay.read(&mut got[filled..]).unwrap();
+            conn.flush().unwrap();
+        }
+        assert!(got == sent, "other bytes arrived than were sent");
+        assert_eq!(conn.backlog(), 0);
+    }
 
     #[test]
     fn frames_are_found_wherever_the_pieces_of_the_stream_end() {

@@ -1,17 +1,24 @@
-//! `packet-path SHAPE TURNS`: lets a worker take its turns, for a program that counts them.
+//! `packet-path SHAPE TURNS`: lets a worker take its turns, for a program that counts what they do.
 //!
-//! Prints how many packets they dealt with. The turns that count are those of
-//! [`counted_turn`]; what comes before and between them is the clients' work.
+//! Prints how many packets they dealt with, or without arguments the names of all shapes. The turns
+//! that count are those of [`counted_turn`]; what comes before and between them is the clients'
+//! work.
 
 #![expect(clippy::print_stdout, reason = "it is what the program is for")]
 
 use std::process::ExitCode;
 
-use testbed_packet_path::{Scene, Shape};
+use testbed_packet_path::{SHAPES, Scene, Shape};
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    let shape = words.next().and_then(|name| Shape::named(&name));
+    let Some(name) = words.next() else {
+        for shape in SHAPES {
+            println!("{}", shape.name);
+        }
+        return ExitCode::SUCCESS;
+    };
+    let shape = Shape::named(&name);
     let turns: Option<usize> = words.next().and_then(|turns| turns.parse().ok());
     let (Some(shape), Some(turns)) = (shape, turns) else {
         return ExitCode::FAILURE;

@@ -14,7 +14,8 @@
 
 #![expect(
     clippy::print_stdout,
-    reason = "the line of JSON is this program's result"
+    clippy::print_stderr,
+    reason = "a line of JSON is this program's result, or a line that says why there is none"
 )]
 
 mod args;
@@ -30,10 +31,22 @@ mod row;
 mod tls;
 mod watch;
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result};
 use clap::Parser;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match attack() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn attack() -> Result<()> {
     let cli = args::Cli::parse();
     process::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -66,9 +66,16 @@ impl Process {
         Ok(kill_process(self.pid()?, signal)?)
     }
 
-    /// Sets how many files it may open, and returns what it was.
-    pub(crate) fn limit_files(self, limit: Rlimit) -> Result<Rlimit> {
-        prlimit(Some(self.pid()?), Resource::Nofile, limit).context("limiting the relay's files")
+    /// Sets how many files it may open; none for as many as this program may.
+    pub(crate) fn limit_files(self, files: Option<u64>) -> Result<()> {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit {
+            current: files.or(maximum),
+            maximum,
+        };
+        prlimit(Some(self.pid()?), Resource::Nofile, limit)
+            .context("limiting the relay's files")?;
+        Ok(())
     }
 
     fn pid(self) -> Result<Pid> {

@@ -4,21 +4,13 @@ use crate::case::{Case, Needs, differs, must, should};
 use crate::context::Cx;
 use crate::fault::Fault;
 use crate::http::{Response, request};
-use crate::verdict::{Checked, Failure, Side, ensure, same, same_bytes};
+use crate::verdict::{Checked, Side, ensure, same, same_bytes};
 
 const HANDLER: &str = "derp/derpserver/handler.go";
 const DERPER: &str = "cmd/derper/derper.go";
 const TSWEB: &str = "tsweb/tsweb.go";
 
-const CACHE: &str = "no-cache, no-store, must-revalidate, no-transform, max-age=0";
-const CHALLENGE_64: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
-const CHALLENGE_65: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
-/// What every character of a challenge may be.
-const CHALLENGE_ALL: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
-
 const NOT_OK: Fault = Fault::Head(" 200 ", " 404 ");
-/// Header names have no case, and servers write them in different ones.
-const LOWER_ECHO: &[Fault] = &[Fault::Head("response ", ""), Fault::Head("204", "200")];
 
 pub(super) const CASES: &[Case] = &[
     must!(
@@ -73,81 +65,6 @@ pub(super) const CASES: &[Case] = &[
     .red_by(&[NOT_OK]),
     must!(date(), "Responses are dated.", "RFC 9110, 6.6.1")
         .red_by(&[Fault::Head("ate: ", "ay: ")]),
-    must!(
-        no_content("GET"),
-        "GET /generate_204 is answered with 204.",
-        HANDLER
-    )
-    .red_by(&[Fault::Head("204", "200")]),
-    must!(
-        no_content("POST"),
-        "POST /generate_204 is as well.",
-        HANDLER
-    )
-    .red_by(&[Fault::Head("204", "200")]),
-    must!(not_cached(), "No cache may keep that answer.", HANDLER)
-        .red_by(&[Fault::Head("no-store", "store")]),
-    must!(
-        challenge("input", true),
-        "A challenge is repeated behind `response `.",
-        HANDLER
-    )
-    .red_by(LOWER_ECHO),
-    must!(
-        challenge("ts_derp99b.tailscale.com", true),
-        "A challenge may be a host's name, as clients send it.",
-        "net/captivedetection/captivedetection.go"
-    )
-    .red_by(LOWER_ECHO),
-    must!(
-        challenge("a-b_c:1.2", true),
-        "A challenge may have each of `.-_:`.",
-        HANDLER
-    )
-    .red_by(LOWER_ECHO),
-    must!(
-        challenge(CHALLENGE_ALL, true),
-        "A challenge may have all letters and digits.",
-        HANDLER
-    )
-    .red_by(LOWER_ECHO),
-    must!(
-        challenge(CHALLENGE_64, true),
-        "A challenge may have 64 characters.",
-        HANDLER
-    )
-    .red_by(LOWER_ECHO),
-    must!(
-        challenge(CHALLENGE_65, false),
-        "A challenge of 65 characters is not repeated.",
-        HANDLER
-    )
-    .red_by(&[ECHO_FORGED]),
-    must!(
-        challenge("foo bar", false),
-        "A challenge with a space is not repeated.",
-        HANDLER
-    )
-    .red_by(&[ECHO_FORGED]),
-    must!(
-        challenge("foo/bar", false),
-        "A challenge with a slash is not repeated.",
-        HANDLER
-    )
-    .red_by(&[ECHO_FORGED]),
-    must!(
-        challenge("<b>", false),
-        "A challenge with markup is not repeated.",
-        HANDLER
-    )
-    .red_by(&[ECHO_FORGED]),
-    must!(
-        challenge("f\u{fc}", false),
-        "A challenge that is no ASCII is not repeated.",
-        HANDLER
-    )
-    .red_by(&[ECHO_FORGED]),
-    must!(challenge("", false), "An empty challenge is none.", HANDLER).red_by(&[ECHO_FORGED]),
     must!(robots(), "/robots.txt asks robots to stay away.", DERPER)
         .red_by(&[NOT_OK, Fault::Body("Disallow: /", "Disallow:")]),
     must!(
@@ -263,67 +180,10 @@ pub(super) const CASES: &[Case] = &[
     )
     .needs(Needs::TLS)
     .red_by(&[Fault::Head("403", "200")]),
-    must!(
-        port_no_content(),
-        "The plain port answers /generate_204, with the challenge.",
-        DERPER
-    )
-    .needs(Needs::HTTP_PORT)
-    .red_by(LOWER_ECHO),
-    must!(
-        port_redirects("GET", "/", "/"),
-        "The plain port leads from / to https.",
-        "tsweb/tsweb.go"
-    )
-    .needs(Needs::HTTP_PORT)
-    .red_by(&[
-        Fault::Head("302", "200"),
-        Fault::Head("https://", "http://"),
-    ]),
-    must!(
-        port_redirects("GET", "/a/b?c=d&e", "/a/b?c=d&e"),
-        "The plain port keeps path and query.",
-        "tsweb/tsweb.go"
-    )
-    .needs(Needs::HTTP_PORT)
-    .red_by(&[Fault::Head("c=d", "c=")]),
-    must!(
-        port_redirects("HEAD", "/a", "/a"),
-        "The plain port redirects HEAD.",
-        "tsweb/tsweb.go"
-    )
-    .needs(Needs::HTTP_PORT)
-    .red_by(&[Fault::Head("302", "200")]),
-    must!(
-        port_post(),
-        "The plain port tells whoever sends more than a question to use HTTPS.",
-        "tsweb/tsweb.go"
-    )
-    .needs(Needs::HTTP_PORT)
-    .red_by(&[Fault::Head("400", "302"), Fault::Body("HTTPS", "HTTP")]),
-    must!(port_no_derp(), "The plain port speaks no DERP.", DERPER)
-        .needs(Needs::HTTP_PORT)
-        .red_by(&[Fault::Head("302", "101")]),
-    differs!(
-        port_host(),
-        "The plain port redirects to its own name, or to what the request says.",
-        "tsweb/tsweb.go",
-        derpkit: "its own",
-        reference: "the request's",
-        page: "Port 80 redirects to the configured host name."
-    )
-    .needs(Needs::HTTP_PORT)
-    .red_by(&[
-        Fault::Head("https://", "https://stranger.example/"),
-        Fault::Head("302", "200"),
-    ]),
 ];
 
-/// Any header line becomes the answer to a challenge.
-const ECHO_FORGED: Fault = Fault::Head("\r\n", "\r\nX-Tailscale-Response: response x\r\n");
-
 /// Asks on a connection of its own.
-async fn ask(cx: &Cx, method: &str, path: &str, headers: &str) -> Checked<Response> {
+pub(super) async fn ask(cx: &Cx, method: &str, path: &str, headers: &str) -> Checked<Response> {
     let mut conn = cx.open().await?;
     conn.send(request(cx.target(), method, path, headers)).await;
     conn.response(method).await
@@ -377,28 +237,6 @@ async fn date(cx: &Cx) -> Checked {
         )?;
     }
     Ok(())
-}
-
-async fn no_content(cx: &Cx, method: &str) -> Checked {
-    let response = ask(cx, method, "/generate_204?t=1", "").await?;
-    same("status", response.status(), 204)?;
-    let answer = response.header("X-Tailscale-Response");
-    same("answer", answer, None)
-}
-
-async fn not_cached(cx: &Cx) -> Checked {
-    let response = ask(cx, "GET", "/generate_204", "").await?;
-    let cache = response.header("Cache-Control");
-    same("Cache-Control", cache, Some(CACHE))
-}
-
-async fn challenge(cx: &Cx, challenge: &str, is_repeated: bool) -> Checked {
-    let header = format!("X-Tailscale-Challenge: {challenge}\r\n");
-    let response = ask(cx, "GET", "/generate_204", &header).await?;
-    same("status", response.status(), 204)?;
-    let expected = is_repeated.then(|| format!("response {challenge}"));
-    let answer = response.header("X-Tailscale-Response");
-    same("answer", answer, expected.as_deref())
 }
 
 async fn robots(cx: &Cx) -> Checked {
@@ -539,64 +377,4 @@ async fn no_proxy(cx: &Cx) -> Checked {
         .await;
     let response = conn.response("GET").await?;
     same("status", response.status(), 403)
-}
-
-/// Asks on the plain port.
-async fn ask_port(cx: &Cx, method: &str, path: &str, headers: &str) -> Checked<Response> {
-    let mut conn = open_port(cx).await?;
-    conn.send(request(cx.target(), method, path, headers)).await;
-    conn.response(method).await
-}
-
-async fn open_port(cx: &Cx) -> Checked<crate::conn::Conn> {
-    let port = cx.target().http_port;
-    let port = port.ok_or_else(|| Failure::new("a plain port", "none"))?;
-    cx.open_tcp(&cx.target().http_address(port)).await
-}
-
-async fn port_no_content(cx: &Cx) -> Checked {
-    let header = "X-Tailscale-Challenge: a\r\n";
-    let response = ask_port(cx, "GET", "/generate_204?t=1", header).await?;
-    same("status", response.status(), 204)?;
-    let answer = response.header("X-Tailscale-Response");
-    same("answer", answer, Some("response a"))
-}
-
-async fn port_redirects(cx: &Cx, method: &str, path: &str, expected: &str) -> Checked {
-    // Those with access to the figures are led to them, so come as a stranger.
-    let stranger = "X-Forwarded-For: 192.0.2.1\r\n";
-    let response = ask_port(cx, method, path, stranger).await?;
-    same("status", response.status(), 302)?;
-    let location = response.header("Location").unwrap_or_default();
-    let led_to = location
-        .strip_prefix("https://")
-        .and_then(|rest| rest.find('/').map(|at| &rest[at..]));
-    same("path", led_to, Some(expected))
-}
-
-async fn port_post(cx: &Cx) -> Checked {
-    let response = ask_port(cx, "POST", "/", "Content-Length: 0\r\n").await?;
-    same("status", response.status(), 400)?;
-    same_bytes("body", &response.body, b"Use HTTPS\n")
-}
-
-async fn port_no_derp(cx: &Cx) -> Checked {
-    let headers = "Connection: Upgrade\r\nUpgrade: DERP\r\n";
-    let response = ask_port(cx, "GET", "/derp", headers).await?;
-    same("status", response.status(), 302)
-}
-
-async fn port_host(cx: &Cx) -> Checked<Side> {
-    let mut conn = open_port(cx).await?;
-    conn.send("GET /a HTTP/1.1\r\nHost: stranger.example\r\n\r\n")
-        .await;
-    let response = conn.response("GET").await?;
-    same("status", response.status(), 302)?;
-    match response.header("Location") {
-        Some("https://stranger.example/a") => Ok(Side::Reference),
-        Some(other) if other.starts_with("https://") && !other.contains("stranger") => {
-            Ok(Side::Derpkit)
-        }
-        other => Err(Failure::new("a redirect", format!("{other:?}"))),
-    }
 }

@@ -4,25 +4,15 @@ use crate::case::{Case, differs, must};
 use crate::conn::{Conn, Event};
 use crate::context::Cx;
 use crate::fault::Fault;
-use crate::frame::{
-    self, MAX_PACKET, PEER_GONE, PING, PONG, RECV_PACKET, SERVER_KEY, UNKNOWN, frame, packet,
-};
+use crate::frame::{MAX_PACKET, PING, PONG, RECV_PACKET, SERVER_KEY, UNKNOWN, frame, packet};
 use crate::http::{self, header, status};
 use crate::peer::Peer;
-use crate::verdict::{Checked, Failure, Side, ensure, same, same_bytes, shown};
-use crate::websocket::{
-    BINARY, CLOSE, CONTINUATION, FIN, TEXT, WS_PING, WS_PONG, accept, masked, unmasked,
-};
+use crate::verdict::{Checked, Failure, Side, ensure, same, same_bytes};
+use crate::websocket::{BINARY, CONTINUATION, FIN, TEXT, WS_PING, WS_PONG, accept, masked};
 
 const DERP: &str = "derp/derpserver/websocket.go";
 const UPGRADED: &[Fault] = &[Fault::Head(" 101 ", " 200 "), Fault::EndAt(SERVER_KEY)];
 const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
-/// Another status, no close frame at all, or no end.
-const CLOSED: &[Fault] = &[
-    Fault::FlipMessage(CLOSE, 1),
-    Fault::RetypeMessage(CLOSE, WS_PING),
-    Fault::LoseMessage(CLOSE),
-];
 const PONGED: &[Fault] = &[
     Fault::LoseMessage(WS_PONG),
     Fault::FlipMessage(WS_PONG, 0),
@@ -160,109 +150,6 @@ pub(super) const CASES: &[Case] = &[
         "RFC 6455, 5.2"
     )
     .red_by(SERVED),
-    must!(
-        closed_by(FIN | TEXT, b"hello", 1003),
-        "A text message ends the connection with 1003.",
-        "net/wsconn/wsconn.go"
-    )
-    .red_by(CLOSED),
-    must!(
-        no_mask(),
-        "A frame without a mask ends the connection.",
-        "RFC 6455, 5.1"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(0xc0 | BINARY, MASK, b"x")),
-        "A reserved bit ends the connection.",
-        "RFC 6455, 5.2"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(FIN | 3, MASK, b"x")),
-        "A reserved opcode ends the connection.",
-        "RFC 6455, 5.2"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(FIN | 11, MASK, b"x")),
-        "A reserved control opcode ends the connection.",
-        "RFC 6455, 5.2"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(FIN | WS_PING, MASK, &[0; 126])),
-        "A ping of 126 bytes ends the connection.",
-        "RFC 6455, 5.5"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(WS_PING, MASK, b"x")),
-        "A ping in fragments ends the connection.",
-        "RFC 6455, 5.5"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(FIN | CONTINUATION, MASK, b"x")),
-        "A continuation of nothing ends the connection.",
-        "RFC 6455, 5.4"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&[masked(BINARY, MASK, b"x"), masked(FIN | BINARY, MASK, b"x")].concat()),
-        "A new message between fragments ends the connection.",
-        "RFC 6455, 5.4"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]),
-        "A length of 64 bits ends the connection.",
-        "RFC 6455, 5.2"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(FIN | CLOSE, MASK, &[3])),
-        "A close frame of one byte ends the connection.",
-        "RFC 6455, 5.5.1"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        broken_by(&masked(FIN | CLOSE, MASK, &1005u16.to_be_bytes())),
-        "A close frame with a status that is not for the wire ends the connection.",
-        "RFC 6455, 7.4.1"
-    )
-    .red_by(&[Fault::NoEnd]),
-    must!(
-        close(&[3, 232]),
-        "A close frame is answered with one, and the connection ends.",
-        "RFC 6455, 5.5.1"
-    )
-    .red_by(&[
-        Fault::LoseMessage(CLOSE),
-        Fault::RetypeMessage(CLOSE, WS_PING),
-        Fault::NoEnd,
-    ]),
-    must!(close(&[]), "So is one without a status.", "RFC 6455, 5.5.1").red_by(&[
-        Fault::LoseMessage(CLOSE),
-        Fault::RetypeMessage(CLOSE, WS_PING),
-        Fault::NoEnd,
-    ]),
-    must!(
-        leaves(),
-        "Who closes has left: receivers are told.",
-        "derp/derpserver/derpserver.go"
-    )
-    .red_by(&[Fault::LoseFrame(PEER_GONE)]),
-    must!(
-        fatal_frame(),
-        "What ends a DERP connection closes the WebSocket.",
-        DERP
-    )
-    .red_by(&[
-        Fault::NoEnd,
-        Fault::LoseMessage(CLOSE),
-        Fault::RetypeMessage(CLOSE, WS_PING),
-    ]),
     must!(message(32 << 10), "A message of 32 KiB is taken.", DERP).red_by(SERVED),
     differs!(
         longer_message(),
@@ -273,24 +160,6 @@ pub(super) const CASES: &[Case] = &[
         page: "A message from a client has at most 72 KiB."
     )
     .red_by(&[Fault::LoseFrame(PONG)]),
-    must!(
-        too_long(),
-        "A message of 1 MiB ends the connection with 1009.",
-        "RFC 6455, 7.4.1"
-    )
-    .red_by(&[
-        Fault::FlipMessage(CLOSE, 1),
-        Fault::RetypeMessage(CLOSE, WS_PING),
-    ]),
-    must!(
-        too_long_in_fragments(),
-        "So it does in fragments.",
-        "RFC 6455, 7.4.1"
-    )
-    .red_by(&[
-        Fault::FlipMessage(CLOSE, 1),
-        Fault::RetypeMessage(CLOSE, WS_PING),
-    ]),
     differs!(
         other_subprotocol(),
         "A subprotocol that only contains the word `derp` is plain DERP, or refused.",
@@ -406,7 +275,7 @@ async fn large_packets(cx: &Cx) -> Checked {
     a.reaches(&mut b, &[0x77; MAX_PACKET]).await
 }
 
-const BODY: &[u8] = b"pingpong";
+pub(super) const BODY: &[u8] = b"pingpong";
 
 async fn cut_frames(cx: &Cx) -> Checked {
     let mut peer = cx.browser().await?;
@@ -508,71 +377,6 @@ async fn byte_by_byte(cx: &Cx) -> Checked {
     peer.expect_frame(PONG, BODY).await
 }
 
-/// The server ends the connection with this status.
-async fn is_closed_with(peer: &mut Peer, code: u16) -> Checked {
-    let message = peer.conn.message().await?;
-    same("first byte", message.first, FIN | CLOSE)?;
-    same("status", message.close_code(), Some(code))
-}
-
-async fn closed_by(cx: &Cx, first: u8, payload: &[u8], code: u16) -> Checked {
-    let mut peer = cx.browser().await?;
-    peer.conn.send_raw(masked(first, MASK, payload)).await;
-    is_closed_with(&mut peer, code).await
-}
-
-/// The connection ends; a close frame may come first, and what follows is no frame.
-async fn breaks(peer: &mut Peer) -> Checked {
-    loop {
-        match peer.conn.message().await {
-            Ok(message) if message.opcode() == CLOSE => {}
-            Ok(message) => return Err(Failure::new("the end", shown(&message.payload))),
-            Err(failure) if failure.seen.starts_with("the connection ended") => return Ok(()),
-            Err(failure) => return Err(failure),
-        }
-    }
-}
-
-async fn broken_by(cx: &Cx, bytes: &[u8]) -> Checked {
-    let mut peer = cx.browser().await?;
-    peer.conn.send_raw(bytes).await;
-    // A client that has no more to say lets the server finish its farewell.
-    peer.conn.finish().await;
-    breaks(&mut peer).await
-}
-
-async fn no_mask(cx: &Cx) -> Checked {
-    let ping = unmasked(FIN | BINARY, &frame(PING, &[BODY]));
-    broken_by(cx, &ping).await
-}
-
-async fn close(cx: &Cx, payload: &[u8]) -> Checked {
-    let mut peer = cx.browser().await?;
-    peer.conn.send_raw(masked(FIN | CLOSE, MASK, payload)).await;
-    let message = peer.conn.message().await?;
-    same("first byte", message.first, FIN | CLOSE)?;
-    breaks(&mut peer).await
-}
-
-async fn leaves(cx: &Cx) -> Checked {
-    let (mut a, mut b) = (cx.browser().await?, cx.peer().await?);
-    a.reaches(&mut b, b"hello").await?;
-    a.conn.send_raw(masked(FIN | CLOSE, MASK, &[3, 233])).await;
-    b.expect_gone(&a.key, 0).await
-}
-
-async fn fatal_frame(cx: &Cx) -> Checked {
-    let mut peer = cx.browser().await?;
-    peer.send(frame(PING, &[b"short"])).await;
-    let message = peer.conn.message().await?;
-    same("first byte", message.first, FIN | CLOSE)?;
-    // Whoever is told so answers in the same way, and servers may wait for that.
-    peer.conn
-        .send_raw(masked(FIN | CLOSE, MASK, &message.payload))
-        .await;
-    breaks(&mut peer).await
-}
-
 /// A message of this size: a frame that is skipped, and a ping.
 fn long_message(len: usize) -> Vec<u8> {
     let ping = frame(PING, &[BODY]);
@@ -595,34 +399,6 @@ async fn longer_message(cx: &Cx) -> Checked<Side> {
         Some(event) => Err(Failure::new("a pong, or status 1009", event.told())),
         None => Err(Failure::new("a pong, or status 1009", "nothing")),
     }
-}
-
-async fn too_long(cx: &Cx) -> Checked {
-    let mut peer = cx.browser().await?;
-    // Not all of it, so that the answer is not lost behind what would still be on its way; and of
-    // what there is, nothing is wrong but the message's length.
-    let announced: u32 = 1 << 20;
-    let head = [
-        &[FIN | BINARY, 0x80 | 127][..],
-        &u64::from(announced).to_be_bytes(),
-        &[0; 4],
-        &frame::header(UNKNOWN, announced - 5),
-        &[0; 33 << 10],
-    ]
-    .concat();
-    peer.conn.send_raw(head).await;
-    is_closed_with(&mut peer, 1009).await
-}
-
-async fn too_long_in_fragments(cx: &Cx) -> Checked {
-    let mut peer = cx.browser().await?;
-    // Frames that are skipped, so that nothing but the message's length is wrong.
-    let part = frame(UNKNOWN, &[&[0; 8187]]);
-    peer.conn.send_raw(masked(BINARY, MASK, &part)).await;
-    for _ in 0..9 {
-        peer.conn.send_raw(masked(CONTINUATION, MASK, &part)).await;
-    }
-    is_closed_with(&mut peer, 1009).await
 }
 
 async fn other_subprotocol(cx: &Cx) -> Checked<Side> {

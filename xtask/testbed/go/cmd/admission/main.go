@@ -54,6 +54,7 @@ func main() {
 	flag.StringVar(&l.recordings, "recordings", "verify/tests/recordings", "folder of what Headscale servers answered")
 	flag.StringVar(&l.docs, "docs", "docs", "folder of the pages that are followed")
 	flag.StringVar(&r.only, "only", "", "only the cases whose names contain this; of a backend, all or none")
+	recordTo := flag.String("record", "", "in place of all cases, write down what the tailscaled answers to this file")
 	expect := flag.Int("expect-cases", 0, "fail unless exactly this many cases were run")
 	verbose := flag.Bool("v", false, "the nodes' logs on standard error")
 	timeout := flag.Duration("timeout", 10*time.Minute, "for everything")
@@ -67,14 +68,19 @@ func main() {
 	defer stop()
 
 	start := time.Now()
-	err := openLab(ctx, &l)
-	if err == nil {
+	var err error
+	if *recordTo != "" {
+		err = record(ctx, &l, *recordTo)
+	} else if err = openLab(ctx, &l); err == nil {
 		r.all(ctx, &l)
 	}
 	l.close()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "admission:", err)
 		os.Exit(2)
+	}
+	if *recordTo != "" {
+		return
 	}
 	r.Summary, r.MS = true, time.Since(start).Milliseconds()
 	out.Line(r.summary)

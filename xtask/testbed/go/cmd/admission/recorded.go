@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
-	"os"
-	"strings"
+
+	"github.com/derpkit/derpkit/xtask/testbed/go/internal/recording"
 )
 
 // recorded is what a real Headscale server answered.
@@ -24,31 +22,21 @@ type answer struct {
 }
 
 func readRecording(file string) (*recorded, error) {
-	text, err := os.ReadFile(file)
+	recording, err := recording.Read(file)
 	if err != nil {
 		return nil, err
 	}
-	var recording struct {
-		Exchanges []struct{ Name, Answer string }
-	}
-	if err := json.Unmarshal(text, &recording); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
 	r := &recorded{exchanges: map[string]answer{}}
 	for _, e := range recording.Exchanges {
-		resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(e.Answer)), nil)
+		resp, body, err := e.Response()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", file, e.Name, err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", file, e.Name, err)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		r.exchanges[e.Name] = answer{resp.StatusCode, resp.Header, body}
 	}
 	var list struct{ Nodes []map[string]any }
 	if err := json.Unmarshal(r.exchanges["nodes"].body, &list); err != nil || len(list.Nodes) == 0 {
-		return nil, fmt.Errorf("%s: no list of nodes: %w", file, err)
+		return nil, fmt.Errorf("%s: no list of nodes: %v", file, err)
 	}
 	r.node = list.Nodes[0]
 	return r, nil

@@ -97,9 +97,11 @@ func (t *tailnet) set(name string, visible bool) error {
 	return t.tell()
 }
 
+func (t *tailnet) state() string { return filepath.Join(t.dir, "tailscaled") }
+
 func (t *tailnet) socket() string { return filepath.Join(t.dir, "tailscaled.sock") }
 
-func (t *tailnet) statusOfDaemon(ctx context.Context) (state string, err error) {
+func (t *tailnet) stateOfDaemon(ctx context.Context) (string, error) {
 	api := local.Client{Socket: t.socket(), UseSocketOnly: true}
 	status, err := api.StatusWithoutPeers(ctx)
 	if err != nil {
@@ -108,22 +110,27 @@ func (t *tailnet) statusOfDaemon(ctx context.Context) (state string, err error) 
 	return status.BackendState, nil
 }
 
-// startDaemon starts the tailscaled, and logs it in where it has not been.
-func (t *tailnet) startDaemon(ctx context.Context) error {
-	state := filepath.Join(t.dir, "tailscaled")
+// launchDaemon starts the tailscaled, and waits until it can be asked.
+func (t *tailnet) launchDaemon(ctx context.Context) error {
 	env := []string{
 		"HOME=" + t.dir, "TS_LOGS_DIR=" + t.dir, "TS_NO_LOGS_NO_SUPPORT=true", "TS_DISABLE_PORTMAPPER=true",
 		"TS_PANIC_IF_HIT_MAIN_CONTROL=true",
 	}
 	var err error
 	t.daemon, err = programs.Start("tailscaled", t.dir, env, filepath.Join(t.bin, "tailscaled"),
-		"-tun=userspace-networking", "-port=0", "-statedir="+state, "-socket="+t.socket(), "-no-logs-no-support")
+		"-tun=userspace-networking", "-port=0", "-statedir="+t.state(), "-socket="+t.socket(), "-no-logs-no-support")
 	if err != nil {
 		return err
 	}
+	return t.daemon.Await(ctx, func() error { _, err := t.stateOfDaemon(ctx); return err })
+}
+
+// startDaemon starts the tailscaled, logs it in where it has not been, and
+// waits until it has heard from its control server.
+func (t *tailnet) startDaemon(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := t.daemon.Await(ctx, func() error { _, err := t.statusOfDaemon(ctx); return err }); err != nil {
+	if err := t.launchDaemon(ctx); err != nil {
 		return err
 	}
 	if t.daemonKey.IsZero() {
@@ -132,18 +139,17 @@ func (t *tailnet) startDaemon(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if t.daemonKey, err = members.DaemonKey(filepath.Join(state, "tailscaled.state")); err != nil {
+		if t.daemonKey, err = members.DaemonKey(filepath.Join(t.state(), "tailscaled.state")); err != nil {
 			return err
 		}
 	}
-	err = t.daemon.Await(ctx, func() error {
-		state, err := t.statusOfDaemon(ctx)
+	return t.daemon.Await(ctx, func() error {
+		state, err := t.stateOfDaemon(ctx)
 		if err == nil && state != "Running" {
 			err = errors.New("its state is " + state)
 		}
 		return errors.Join(err, t.tell())
 	})
-	return err
 }
 
 // cli runs the tailscale command for the tailscaled.

@@ -2,27 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/derpkit/derpkit/xtask/testbed/go/internal/members"
+	"github.com/derpkit/derpkit/xtask/testbed/go/internal/recording"
 	"tailscale.com/types/key"
 	"tailscale.com/types/logger"
 )
-
-// recording is what a file of recordings holds.
-type recording struct {
-	Server     string            `json:"server"` // program and version
-	RecordedOn string            `json:"recorded_on"`
-	RecordedBy string            `json:"recorded_by"`
-	Nodes      map[string]string `json:"nodes"` // what the keys are those of
-	Exchanges  []exchange        `json:"exchanges"`
-}
 
 // nowhere is a map with a relay that does not exist: a server wants one.
 const nowhere = `regions:
@@ -46,7 +35,10 @@ func record(ctx context.Context, program, version, file string, logf logger.Logf
 		return err
 	}
 	defer s.stop()
-	r := &recorder{server: s}
+	r := &recorder{s, recording.Recording{
+		Server:     "headscale " + version,
+		RecordedBy: "xtask/testbed/go/cmd/headscale record",
+	}}
 	if err := r.get(ctx, "nodes_none", "/api/v1/node", s.apiKey); err != nil {
 		return err
 	}
@@ -109,17 +101,8 @@ func record(ctx context.Context, program, version, file string, logf logger.Logf
 	); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(recording{
-		Server:     "headscale " + version,
-		RecordedOn: time.Now().UTC().Format(time.DateOnly),
-		RecordedBy: "xtask/testbed/go/cmd/headscale record",
-		Nodes:      keys,
-		Exchanges:  r.exchanges,
-	}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Clean(file), append(text, '\n'), 0o644)
+	r.Nodes = keys
+	return r.Write(file)
 }
 
 // change runs a command about one node.

@@ -116,10 +116,11 @@ struct Heard {
 /// Counts packets and farewells until the sending half of `stop` is dropped and all is quiet.
 async fn hear(mut link: Link, mut stop: mpsc::Receiver<()>) -> Heard {
     let mut heard = Heard::default();
-    let mut here: HashMap<Vec<u8>, ()> = HashMap::new();
+    // By key: packets received, less farewells. Of those that have had both nothing is kept.
+    let mut open: HashMap<Vec<u8>, i64> = HashMap::new();
     loop {
         let stopping = stop.try_recv() == Err(mpsc::error::TryRecvError::Disconnected);
-        if stopping && here.is_empty() {
+        if stopping && open.is_empty() {
             break;
         }
         let Ok(Ok((ty, mut body))) = timeout(LAST, link.frame()).await else {
@@ -129,15 +130,20 @@ async fn hear(mut link: Link, mut stop: mpsc::Receiver<()>) -> Heard {
             continue;
         };
         body.truncate(32);
-        match ty {
-            FrameType::RECV_PACKET => {
-                heard.packets += 1;
-                here.insert(body, ());
-            }
-            FrameType::PEER_GONE => heard.twice += u64::from(here.remove(&body).is_none()),
-            _ => {}
+        let change = match ty {
+            FrameType::RECV_PACKET => 1,
+            FrameType::PEER_GONE => -1,
+            _ => continue,
+        };
+        heard.packets += u64::from(change == 1);
+        // A farewell may overtake a packet that waits.
+        let before = open.remove(&body).unwrap_or_default();
+        if before + change != 0 {
+            open.insert(body, before + change);
         }
     }
-    heard.not_gone = here.len() as u64;
+    let count = |is: fn(i64) -> bool| open.values().filter(|sum| is(**sum)).count() as u64;
+    heard.not_gone = count(|sum| sum > 0);
+    heard.twice = count(|sum| sum < 0);
     heard
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::Rlimit;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -34,13 +33,10 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let log = cli.log.as_ref();
     let lines_before = super::log_volume::lines(log)?;
     let most = open + MORE_FILES;
-    let before = relay.process.limit_files(Rlimit {
-        current: Some(most),
-        maximum: None,
-    })?;
+    relay.process.limit_files(Some(most))?;
     let starved = starve(&relay, connects, span).await;
     // Whatever happened, the relay gets its files back.
-    relay.process.limit_files(before)?;
+    relay.process.limit_files(None)?;
     let Starved { used, held, free } = starved?;
     drop(held);
     let start = Instant::now();

@@ -25,7 +25,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let relay = cli.relay()?;
     let connections = cli.scale(10_000, 1000);
     let injected = connections / 100;
-    let unlucky: Vec<_> = (0..injected).map(|_| unlucky_key()).collect();
+    let unlucky: Vec<_> = (0..injected).map(|_| key(true)).collect();
     // A gap, so that few neighbours' packets are in the same turn as one that panics.
     let pairs = Pairs::start(&relay, PAIRS, Duration::from_millis(20), 1200).await?;
     let mut unlucky = unlucky.into_iter();
@@ -35,7 +35,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         let key = if n % 100 == 99 { unlucky.next() } else { None };
         logins.spawn(async move {
             let panics = key.is_some();
-            let key = key.unwrap_or_else(random::key);
+            let key = key.unwrap_or_else(|| self::key(false));
             let dial = Dial::default();
             let login = timeout(Duration::from_secs(20), relay.client(&key, &dial)).await;
             (panics, matches!(login, Ok(Ok(_))))
@@ -97,7 +97,7 @@ fn note((panics, logged_in): (bool, bool), failed: &mut u64, admitted: &mut u64)
 /// Packets that make the forwarder panic, each of its own client.
 async fn forward(relay: &Relay, count: usize) -> Result<()> {
     for _ in 0..count {
-        let mut link = relay.client(&random::key(), &Dial::default()).await?;
+        let mut link = relay.client(&key(false), &Dial::default()).await?;
         let packet = b"this will hurt";
         let frame = ClientFrame::SendPacket {
             dst: UNLUCKY_KEY,
@@ -114,10 +114,11 @@ async fn forward(relay: &Relay, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn unlucky_key() -> NodePrivate {
+/// A new key that makes the verifier panic, or surely does not.
+fn key(is_unlucky: bool) -> NodePrivate {
     loop {
         let key = random::key();
-        if key.public().as_bytes()[0] == UNLUCKY {
+        if (key.public().as_bytes()[0] == UNLUCKY) == is_unlucky {
             return key;
         }
     }

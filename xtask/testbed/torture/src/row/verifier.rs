@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::time::{Instant, timeout};
 
 use super::controller::{Answer, Controller, http};
@@ -17,6 +17,8 @@ use crate::watch::still_well;
 const MOST_GONE: Duration = Duration::from_secs(2);
 /// By when it is turned away while one hangs.
 const MOST_HANG: Duration = Duration::from_secs(6);
+/// By when clients are admitted again once the controller answers as it should.
+const MOST_RECOVERY: Duration = Duration::from_secs(5);
 
 /// What was decided about clients.
 #[derive(Default)]
@@ -37,7 +39,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     }
     controller.stop().await;
 
-    let elsewhere = Controller::start(0, Answer::Bytes(good)).await?;
+    let elsewhere = Controller::start(0, Answer::Bytes(good.clone())).await?;
     let answers = answers(&elsewhere.addr().to_string());
     let count = answers.len();
     let mut odd = Decisions::default();
@@ -46,12 +48,15 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         odd.log_in(&relay, name, logins.min(3)).await;
         controller.stop().await;
     }
+    let mut recovery = recover(&relay, port, &good).await?;
     let mut gone = Decisions::default();
     gone.log_in(&relay, "gone", logins).await;
+    recovery = recovery.max(recover(&relay, port, &good).await?);
     let controller = Controller::start(port, Answer::Hang).await?;
     let mut hung = Decisions::default();
     hung.log_in(&relay, "hung", logins).await;
     controller.stop().await;
+    recovery = recovery.max(recover(&relay, port, &good).await?);
 
     let mut report = Report::new(
         cli.quick,
@@ -71,12 +76,28 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     report.at_most("redirects followed", elsewhere.asked(), 0);
     report.deadline("decided while gone", gone.longest, MOST_GONE);
     report.deadline("while hung", hung.longest, MOST_HANG);
+    report.deadline("admits again after", recovery, MOST_RECOVERY);
     elsewhere.stop().await;
-    let controller =
-        Controller::start(port, Answer::Bytes(http("200 OK", "", r#"{"Allow":true}"#))).await?;
+    let controller = Controller::start(port, Answer::Bytes(good)).await?;
     still_well(&relay, &mut report).await?;
     controller.stop().await;
     Ok(report)
+}
+
+/// Lets a good controller answer until a client is admitted again; returns how long that took.
+async fn recover(relay: &Relay, port: u16, good: &[u8]) -> Result<Duration> {
+    let controller = Controller::start(port, Answer::Bytes(good.to_vec())).await?;
+    let start = Instant::now();
+    while admitted(relay).await.is_err() {
+        ensure!(
+            start.elapsed() < MOST_RECOVERY * 4,
+            "nobody is admitted any more"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let took = start.elapsed();
+    controller.stop().await;
+    Ok(took)
 }
 
 impl Decisions {
