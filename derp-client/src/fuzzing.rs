@@ -34,7 +34,10 @@ pub fn http_response(data: &[u8]) {
     };
     let whole = judge(stream);
     let part = judge(&stream[..stream.len().min(first.into())]);
-    assert!(matches!(part, Ok(None)) || part == whole, "{part:?} became {whole:?}");
+    assert!(
+        matches!(part, Ok(None)) || part == whole,
+        "{part:?} became {whole:?}"
+    );
     if let Ok(Some((_, len))) = whole {
         assert!(len <= stream.len() && len <= MAX_HEAD_LEN);
         assert_eq!(judge(&stream[..len]), whole);
@@ -63,7 +66,9 @@ fn read_frames<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> Meaning {
                     meaning.payload.extend_from_slice(&payload);
                 }
                 Ok(Some(Event::Ping(payload))) => {
-                    meaning.pings.push((meaning.payload.len(), payload.to_vec()));
+                    meaning
+                        .pings
+                        .push((meaning.payload.len(), payload.to_vec()));
                 }
                 Ok(Some(Event::Closed)) => {
                     meaning.end = Some(Ok(()));

@@ -7,18 +7,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use derp_verify::{ConnMeta, TlsVersion};
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::admitted::{Admitted, Rest};
 use crate::error::AcceptError;
+use crate::forwarded::TrustedProxies;
 use crate::http::{self, Pages, Route, Upgrade};
 use crate::hub::Hub;
 use crate::inbox::Message;
+use crate::listener::ListenOptions;
 use crate::login::{LoggedIn, fill_random, log_in, read_more, within};
 use crate::peer::{Identity, Owner, Peer};
+use crate::proxy_protocol;
 use crate::records::RecordAligned;
 use crate::registry;
 use crate::socket::Socket;
@@ -85,13 +88,33 @@ impl Front {
         &self,
         socket: S,
         mut conn: ConnMeta,
-        tls: Option<Arc<ServerConfig>>,
+        options: &ListenOptions,
     ) -> Result<(), AcceptError> {
         self.hub.metrics.gauges().accepts.add(1);
         // The steps before a session need more memory than the session: it is given back.
-        let login = Box::pin(self.log_in_socket(socket, &mut conn, tls));
+        let login = Box::pin(self.log_in_socket(socket, &mut conn, options));
         let outcome = self.unless_stopping(login).await;
-        self.finish(outcome, conn).await
+        self.finish(outcome, conn, &options.trusted_proxies).await
+    }
+
+    /// Serves what there is on port 80 beside a listener for TLS.
+    pub(crate) async fn serve_port_80<S: Socket>(
+        &self,
+        mut socket: S,
+        mut conn: ConnMeta,
+        options: &ListenOptions,
+    ) -> Result<(), AcceptError> {
+        if options.proxy_protocol.is_due(&conn) {
+            let _pending = self.begin_login()?;
+            let counts = self.hub.metrics.proxy_headers();
+            proxy_protocol::receive(&mut socket, &mut conn, counts).await?;
+        }
+        let (pages, trusted) = (Arc::clone(&self.pages), &options.trusted_proxies);
+        tokio::select! {
+            () = http::serve_port_80(socket, pages, conn, trusted) => {}
+            () = self.hub.stopped() => {}
+        }
+        Ok(())
     }
 
     /// Serves any stream that carries an HTTP request first.
@@ -106,7 +129,8 @@ impl Front {
         self.hub.metrics.gauges().accepts.add(1);
         let login = Box::pin(self.log_in_stream(stream, &conn));
         let outcome = self.unless_stopping(login).await;
-        self.finish(outcome, conn).await
+        // Whoever has the stream knows itself where it comes from.
+        self.finish(outcome, conn, &TrustedProxies::default()).await
     }
 
     /// Serves a stream that has been upgraded elsewhere: DERP from the first byte.
@@ -131,7 +155,7 @@ impl Front {
             ))
         };
         let outcome = self.unless_stopping(Box::pin(outcome)).await;
-        self.finish(outcome, conn).await
+        self.finish(outcome, conn, &TrustedProxies::default()).await
     }
 
     /// A step on the way to a session, which is given up when the server begins to end.
@@ -150,13 +174,16 @@ impl Front {
         &self,
         outcome: Result<Outcome<BoxedIo>, AcceptError>,
         conn: ConnMeta,
+        trusted: &TrustedProxies,
     ) -> Result<(), AcceptError> {
         match outcome {
             Ok(Outcome::HandedOver | Outcome::Challenged) => Ok(()),
             Ok(Outcome::Serve(stream, admitted)) => {
                 Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
             }
-            Ok(Outcome::Pages(stream, received)) => self.serve_pages(stream, received, conn).await,
+            Ok(Outcome::Pages(stream, received)) => {
+                self.serve_pages(stream, received, conn, trusted).await
+            }
             Err(error) => {
                 self.count(&error);
                 Err(error)
@@ -169,16 +196,18 @@ impl Front {
         stream: BoxedIo,
         received: Vec<u8>,
         conn: ConnMeta,
+        trusted: &TrustedProxies,
     ) -> Result<(), AcceptError> {
         let pages = Arc::clone(&self.pages);
         let asked = tokio::select! {
-            asked = http::serve_pages(stream, received.into(), pages, conn.clone()) => asked,
+            asked = http::serve_pages(stream, received.into(), pages, conn, trusted) => asked,
             () = self.hub.stopped() => None,
         };
         let Some(http::Asked {
             stream,
             received,
             upgrade,
+            conn,
         }) = asked
         else {
             return Ok(());
@@ -215,6 +244,7 @@ impl Front {
             // Counted where they arise.
             AcceptError::Denied(_)
             | AcceptError::Unverified(_)
+            | AcceptError::Proxy(_)
             | AcceptError::Full
             | AcceptError::Stopping
             | AcceptError::Session(_) => {}
@@ -239,16 +269,22 @@ impl Front {
 
     async fn log_in_socket<S: Socket>(
         &self,
-        socket: S,
+        mut socket: S,
         conn: &mut ConnMeta,
-        tls: Option<Arc<ServerConfig>>,
+        options: &ListenOptions,
     ) -> Result<Outcome<BoxedIo>, AcceptError> {
         let _pending = self.begin_login()?;
         let tunables = self.hub.tunables();
         let login = async {
-            let Some(config) = tls else {
-                return self.log_in_plain(socket, conn).await;
+            if options.proxy_protocol.is_due(conn) {
+                let counts = self.hub.metrics.proxy_headers();
+                proxy_protocol::receive(&mut socket, conn, counts).await?;
+            }
+            let trusted = &options.trusted_proxies;
+            let Some(tls) = &options.tls else {
+                return self.log_in_plain(socket, conn, trusted).await;
             };
+            let config = tls.config_for(conn).ok_or(AcceptError::NoCertificate)?;
             let handshake = async {
                 let mut aligned = RecordAligned::new(socket);
                 // Until a client has said something it costs no more than its socket.
@@ -268,7 +304,7 @@ impl Front {
                 stream.shutdown().await?;
                 return Ok(Outcome::Challenged);
             }
-            self.log_in_tls(stream, secrets, conn).await
+            self.log_in_tls(stream, secrets, conn, trusted).await
         };
         within("login", tunables.login_timeout, pin!(login)).await
     }
@@ -276,9 +312,10 @@ impl Front {
     async fn log_in_plain<S: Socket>(
         &self,
         mut socket: S,
-        conn: &ConnMeta,
+        conn: &mut ConnMeta,
+        trusted: &TrustedProxies,
     ) -> Result<Outcome<BoxedIo>, AcceptError> {
-        let (received, upgrade) = match self.read_request(&mut socket).await? {
+        let (received, upgrade) = match self.read_request(&mut socket, conn, trusted).await? {
             Ok(upgrade) => upgrade,
             Err(received) => return Ok(Outcome::Pages(Box::new(socket), received)),
         };
@@ -316,9 +353,10 @@ impl Front {
         &self,
         mut stream: Box<TlsStream<RecordAligned<S>>>,
         secrets: CapturedSecrets,
-        conn: &ConnMeta,
+        conn: &mut ConnMeta,
+        trusted: &TrustedProxies,
     ) -> Result<Outcome<BoxedIo>, AcceptError> {
-        let (received, upgrade) = match self.read_request(&mut stream).await? {
+        let (received, upgrade) = match self.read_request(&mut stream, conn, trusted).await? {
             Ok(upgrade) => upgrade,
             Err(received) => return Ok(Outcome::Pages(stream, received)),
         };
@@ -376,9 +414,11 @@ impl Front {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _pending = self.begin_login()?;
+        let nobody = TrustedProxies::default();
+        let mut conn = conn.clone();
         let login = async {
-            match self.read_request(&mut stream).await? {
-                Ok((received, upgrade)) => self.log_in_any(stream, received, &upgrade, conn).await,
+            match self.read_request(&mut stream, &mut conn, &nobody).await? {
+                Ok((received, upgrade)) => self.log_in_any(stream, received, &upgrade, &conn).await,
                 Err(received) => Ok(Outcome::Pages(Box::new(stream) as BoxedIo, received)),
             }
         };
@@ -420,6 +460,8 @@ impl Front {
     async fn read_request<S>(
         &self,
         stream: &mut S,
+        conn: &mut ConnMeta,
+        trusted: &TrustedProxies,
     ) -> Result<Result<(Vec<u8>, Upgrade), Vec<u8>>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -445,6 +487,7 @@ impl Front {
         };
         match head.route {
             Route::Upgrade(upgrade) if self.pages.serves_derp() => {
+                trusted.note_head(&received[..head.len], conn);
                 received.drain(..head.len);
                 Ok(Ok((received, upgrade)))
             }
@@ -565,7 +608,8 @@ mod tests {
         };
         let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
         let mut conn = ConnMeta::default();
-        let login = front.log_in_socket(socket, &mut conn, None);
+        let options = ListenOptions::default();
+        let login = front.log_in_socket(socket, &mut conn, &options);
         assert!(size_of_val(&login) < 6 << 10, "{}", size_of_val(&login));
     }
 }

@@ -1,10 +1,11 @@
 //! How much all waiting packets together may hold. When it is too much, whoever holds the most
 //! gives up its oldest packets first.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use crate::peer::Peer;
+use crate::shared::{AtomicUsize, Mutex};
 use crate::tally::Tally;
 
 /// The bytes that wait for all clients of a server, and their limit.

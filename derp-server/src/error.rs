@@ -7,6 +7,8 @@ use derp_proto::{DecodeError, FrameType, HandshakeError};
 use derp_verify::VerifyError;
 use thiserror::Error;
 
+use crate::proxy_protocol::ProxyHeaderError;
+
 /// Why a connection did not become a client's.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -14,6 +16,9 @@ pub enum AcceptError {
     /// The connection broke.
     #[error("connection broke")]
     Io(#[from] io::Error),
+    /// The proxy in front did not say, as it should, where the connection comes from.
+    #[error(transparent)]
+    Proxy(#[from] ProxyHeaderError),
     /// TLS did not come to stand.
     #[error("TLS handshake failed")]
     Tls(#[source] io::Error),

@@ -1,7 +1,7 @@
 //! What all connections of a server share.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use aws_lc_rs::agreement;
 use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::peer::ConnId;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
+use crate::shared::{AtomicU64, AtomicUsize, Mutex, RwLock};
 use crate::tunables::Tunables;
 
 /// The state that connections share, and that outlives each of them.

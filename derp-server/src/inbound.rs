@@ -41,7 +41,8 @@ pub(crate) enum Progress {
 pub(crate) struct Inbound {
     pub(crate) peer: Arc<Peer>,
     scanner: Scanner<ClientSide>,
-    /// Where the last packet went: the next one mostly goes there too.
+    /// Where the last packet went: the next one mostly goes there too. It holds the other's
+    /// socket; see [`Self::forget_stale_route`].
     last_dst: Option<Arc<Peer>>,
     sent_to: SentTo,
     limiter: Option<Box<TokenBucket>>,
@@ -279,6 +280,7 @@ impl Inbound {
             .as_ref()
             .is_some_and(|last| last.key == dst && last.is_current());
         if !is_same {
+            self.forget_stale_route();
             match hub.registry.route(&dst) {
                 Route::Local(peer) => {
                     self.sent_to.insert(&peer);
@@ -309,6 +311,14 @@ impl Inbound {
             .as_ref()
             .expect("it is the same, or was just set");
         turn.add(peer, frame.start, frame.len(), kind, is_record);
+    }
+
+    /// Lets a connection that has ended go for good, where this client sent to it last. Without
+    /// this, its socket would stay as long as this client is connected and silent.
+    pub(crate) fn forget_stale_route(&mut self) {
+        if self.last_dst.as_ref().is_some_and(|last| last.is_gone()) {
+            self.last_dst = None;
+        }
     }
 
     /// Turns the ForwardPacket frame at `frame` into a RecvPacket frame, which is a key shorter,

@@ -1,13 +1,13 @@
 //! What others ask of a worker.
 
-use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use derp_verify::RateLimit;
 
 use crate::admitted::Admitted;
 use crate::peer::ConnId;
+use crate::shared::{AtomicBool, AtomicUsize, Mutex};
 
 /// A request to a worker.
 #[derive(Debug)]

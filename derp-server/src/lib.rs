@@ -44,6 +44,7 @@ mod client_set;
 mod clock;
 mod driver;
 mod error;
+mod forwarded;
 mod forwarder;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -60,9 +61,11 @@ mod login;
 pub mod measuring;
 mod metacert;
 mod metrics;
+mod network;
 mod packet;
 mod parcel;
 mod peer;
+mod proxy_protocol;
 mod rate_limit;
 mod receive;
 mod records;
@@ -70,6 +73,9 @@ mod refusals;
 mod registry;
 mod sent_to;
 mod server;
+mod shared;
+#[cfg(test)]
+mod sharing_tests;
 #[cfg(any(test, feature = "fuzzing"))]
 mod sim;
 #[cfg(test)]
@@ -88,6 +94,7 @@ mod wire;
 mod worker;
 
 pub use error::{AcceptError, SessionError};
+pub use forwarded::{ForwardedHeader, TrustedProxies};
 pub use forwarder::{Forwarder, Refused};
 pub use http::{
     Extra, Home, HomeError, Mounted, MountedStream, NoExtra, Pages, PagesConfig, UnknownPaths,
@@ -97,6 +104,7 @@ pub use listener::{AcceptLimit, ListenOptions, Listener};
 pub use metrics::{Gauge, Gauges, MetricKind, MetricVisitor, Metrics, PacketCounts, Sample, Value};
 pub use packet::{DropReason, PacketKind};
 pub use peer::ConnId;
+pub use proxy_protocol::{ProxyCounts, ProxyHeaderError, ProxyProtocol};
 pub use server::{ClientSnapshot, DrainPlan, DrainReport, Server, ServerBuilder};
 pub use socket::SocketOptions;
 pub use tunables::Tunables;

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 
 use crate::accept::Front;
 use crate::error::AcceptError;
+use crate::forwarded::TrustedProxies;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::socket::{Socket, SocketOptions};
 use crate::tls::ConfigFor;
 
@@ -99,6 +101,10 @@ pub struct ListenOptions {
     pub accept_limit: Option<AcceptLimit>,
     /// Only redirects to HTTPS and captive portal checks are answered: this is port 80.
     pub only_redirects: bool,
+    /// Which connections begin with a PROXY header, before TLS and before HTTP.
+    pub proxy_protocol: Arc<ProxyProtocol>,
+    /// Whose HTTP headers are believed about where a request comes from.
+    pub trusted_proxies: Arc<TrustedProxies>,
 }
 
 /// How many connections a listener accepts.
@@ -136,6 +142,8 @@ impl fmt::Debug for ListenOptions {
             .field("id", &self.id)
             .field("tls", &self.tls.is_some())
             .field("socket", &self.socket)
+            .field("proxy_protocol", &self.proxy_protocol)
+            .field("trusted_proxies", &self.trusted_proxies)
             .finish_non_exhaustive()
     }
 }
@@ -198,6 +206,7 @@ pub(crate) async fn accept_loop(
                 connections.spawn(serve(stream, conn, options, front));
             }
             Accepted::Unix(stream) => {
+                conn.is_unix = true;
                 connections.spawn(serve(stream, conn, options, front));
             }
         }
@@ -225,19 +234,9 @@ async fn serve<S: Socket>(socket: S, conn: ConnMeta, options: ListenOptions, fro
     }
     let peer = conn.socket_peer;
     let result = if options.only_redirects {
-        tokio::select! {
-            () = crate::http::serve_port_80(socket, Arc::clone(&front.pages), conn) => {}
-            () = front.hub.stopped() => {}
-        }
-        Ok(())
+        front.serve_port_80(socket, conn, &options).await
     } else {
-        match options.tls {
-            None => front.accept_socket(socket, conn, None).await,
-            Some(tls) => match tls.config_for(&conn) {
-                Some(config) => front.accept_socket(socket, conn, Some(config)).await,
-                None => Err(AcceptError::NoCertificate),
-            },
-        }
+        front.accept_socket(socket, conn, &options).await
     };
     match result {
         // The log has been told of refusals, as far as it wants to hear of them.

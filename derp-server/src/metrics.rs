@@ -1,9 +1,11 @@
 //! The relay's counters and gauges, under the reference's names.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::packet::{DropReason, PacketKind};
+use crate::proxy_protocol::ProxyCounts;
+use crate::shared::AtomicU64;
 use crate::tally::{Tally, Totals};
 
 /// A number that goes up and down, or only up.
@@ -147,6 +149,7 @@ pub trait MetricVisitor {
 #[derive(Debug)]
 pub struct Metrics {
     pub(crate) gauges: Arc<Gauges>,
+    pub(crate) proxy_headers: ProxyCounts,
     /// One for each worker, and the first for all tasks.
     totals: Box<[Arc<Totals>]>,
 }
@@ -157,6 +160,7 @@ impl Metrics {
         let totals = std::iter::once(Arc::default()).chain(of_workers);
         Self {
             gauges: Arc::default(),
+            proxy_headers: ProxyCounts::default(),
             totals: totals.collect(),
         }
     }
@@ -170,6 +174,12 @@ impl Metrics {
     #[must_use]
     pub fn gauges(&self) -> &Gauges {
         &self.gauges
+    }
+
+    /// What became of connections that had to begin with a PROXY header.
+    #[must_use]
+    pub const fn proxy_headers(&self) -> &ProxyCounts {
+        &self.proxy_headers
     }
 
     pub(crate) fn sum(&self) -> Tally {
@@ -196,6 +206,7 @@ impl Metrics {
     pub fn visit(&self, visitor: &mut dyn MetricVisitor) {
         use MetricKind::{Counter, Gauge, Untyped};
         self.gauges.visit(visitor);
+        self.proxy_headers.visit(visitor);
         let sum = self.sum();
         let clients = self.gauges.clients_local.get() + self.gauges.clients_remote.get();
         let mean_ms = if sum.queued_packets == 0 {

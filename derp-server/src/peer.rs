@@ -3,8 +3,8 @@
 use std::fmt;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::budget::QueueBudget;
 use crate::inbox::{Inbox, Message};
 use crate::lanes::Presence;
 use crate::parcel::Parcel;
+use crate::shared::{AtomicU8, AtomicUsize, Mutex};
 use crate::tally::Tally;
 use crate::tx::{Notice, SendContext, Sink, Tx};
 use crate::wire::Wire;

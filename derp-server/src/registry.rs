@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags};
 
@@ -17,6 +17,7 @@ use crate::lanes::Presence;
 use crate::metrics::Gauges;
 use crate::peer::{ConnId, Peer};
 use crate::sent_to::SentTo;
+use crate::shared::{RwLock, share};
 
 /// A power of two.
 const SHARDS: usize = 64;
@@ -134,12 +135,12 @@ impl Registry {
             Some(Client {
                 local: Local::One(peer),
                 ..
-            }) => Route::Local(Arc::clone(peer)),
+            }) => Route::Local(share(peer)),
             Some(Client {
                 local: Local::Several(several),
                 ..
             }) => match several.active() {
-                Some(peer) => Route::Local(Arc::clone(peer)),
+                Some(peer) => Route::Local(share(peer)),
                 None => Route::Duplicated,
             },
             Some(Client {
@@ -151,7 +152,7 @@ impl Registry {
                     .as_ref()
                     .and_then(|remote| remote.forwarders.preferred())
                 {
-                    Some(forwarder) => Route::Remote(Arc::clone(forwarder)),
+                    Some(forwarder) => Route::Remote(share(forwarder)),
                     None => Route::Unknown,
                 }
             }

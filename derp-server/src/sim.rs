@@ -404,6 +404,12 @@ impl SimClient {
         self.wire.hang_up();
     }
 
+    /// How many hold the relay's end of the connection.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.wire) - 1
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.wire.is_shut()
     }

@@ -334,7 +334,30 @@ fn no_more_than_eight_connections_of_a_key_stay_when_many_come_at_a_time() {
     let clients: Vec<_> = (0..40).map(|_| sim.admit(0, key(2), &options)).collect();
     sim.run();
     let open = clients.iter().filter(|client| !client.is_closed()).count();
-    assert_eq!((open, sim.hub.metrics.gauges().dup_client_conns.get()), (8, 8));
+    assert_eq!(
+        (open, sim.hub.metrics.gauges().dup_client_conns.get()),
+        (8, 8)
+    );
+}
+
+#[test]
+fn a_connection_that_has_ended_is_not_held_by_those_who_sent_to_it() {
+    let mut sim = sim();
+    let (mut speaks, mut is_silent) = (sim.plain(1), sim.plain(2));
+    let (one, other) = (sim.plain(3), sim.plain(4));
+    speaks.send_packet(key(3), b"hello");
+    is_silent.send_packet(key(4), b"hello");
+    sim.run();
+    for client in [&one, &other] {
+        client.hang_up();
+    }
+    sim.run();
+    // Who sends again finds out at once, and who does not when the next keep-alive is due.
+    speaks.send_packet(key(3), b"still there?");
+    sim.run();
+    assert_eq!((one.holders(), other.holders()), (0, 1));
+    sim.pass(Duration::from_secs(66));
+    assert_eq!((one.holders(), other.holders()), (0, 0));
 }
 
 #[test]

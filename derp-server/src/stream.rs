@@ -179,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn on_time(&mut self, now: Instant) -> Result<(), SessionError> {
         let inbound = self.session.inbound();
         if self.keep_alive_at <= now {
+            inbound.forget_stale_route();
             inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
             self.keep_alive_at = now + self.keep_alive;
         }

@@ -12,6 +12,7 @@ use crate::hub::Hub;
 use crate::packet::PacketKind;
 use crate::parcel::{END, Parcel, Span};
 use crate::peer::Peer;
+use crate::shared::share;
 use crate::tally::{Tally, Totals};
 use crate::tls13::MAX_RECORD;
 use crate::tx::SendContext;
@@ -109,7 +110,7 @@ impl Turn {
         }
         self.slots[slot] = offset(self.batches.len());
         self.batches.push(Batch {
-            peer: Arc::clone(peer),
+            peer: share(peer),
             first: this,
             last: this,
         });

@@ -276,6 +276,7 @@ impl Worker {
             };
             match timer {
                 Timer::KeepAlive => {
+                    conn.inbound.forget_stale_route();
                     conn.inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
                     self.timers.set(now + conn.keep_alive, id, Timer::KeepAlive);
                     self.drain(at);

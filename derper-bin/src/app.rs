@@ -7,6 +7,7 @@ mod listen;
 mod numbers;
 mod pages;
 mod recheck;
+mod unix_socket;
 mod verifiers;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use derp_server::{DrainPlan, ListenOptions, Listener, Pages, PagesConfig, Server};
 use derp_stun::{StunHandle, StunServer};
+use derp_verify::ListenerId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -23,6 +25,8 @@ use self::admit::Admit;
 pub use self::listen::BindError;
 use self::numbers::Numbers;
 use self::pages::OperatorPages;
+use self::unix_socket::SocketFile;
+pub use self::unix_socket::UnixBindError;
 use self::verifiers::Verifiers;
 use crate::bootstrap_dns::{BootstrapDns, SystemResolver};
 use crate::config::{Config, Tls};
@@ -39,6 +43,9 @@ use crate::tls::numbers::CertNumbers;
 pub struct App {
     server: Server,
     main: (Listener, ListenOptions),
+    extra: Vec<(Listener, ListenOptions)>,
+    /// The names of Unix sockets, which go with the relay.
+    socket_files: Vec<SocketFile>,
     http: Option<(Listener, ListenOptions)>,
     stun: Option<StunServer>,
     tls: Option<Arc<Caretaker>>,
@@ -60,7 +67,19 @@ impl App {
     /// # Panics
     /// Outside of a tokio runtime with I/O enabled.
     pub fn bind(mut config: Config, now: SystemTime) -> anyhow::Result<Self> {
-        let main = listen::tcp(config.listen.address, "-a")?;
+        let mut socket_files = Vec::new();
+        let mode = config.listen.unix_mode;
+        let main = listen::place(&config.listen.main(), "-a", mode, &mut socket_files)?;
+        let mut extra = Vec::new();
+        for other in &config.listen.extra {
+            let listener = listen::place(&other.place, "listen.extra", mode, &mut socket_files)?;
+            extra.push((listener, other.is_plain));
+        }
+        // Behind a Unix socket there is a proxy, and clients come to its port.
+        let port = match main.local_addr() {
+            Some(address) => address.port(),
+            None => config.listen.address.port,
+        };
         let http = match config.listen.http {
             Some(address) => Some(listen::tcp(address, "-http-port")?),
             None => None,
@@ -105,10 +124,7 @@ impl App {
         let mut builder = Server::builder(key)
             .shared_verifier(admit.clone())
             .tunables(config.tunables.clone())
-            .pages(Pages::new(
-                pages_config(&config, listen::port(&main)),
-                pages,
-            ));
+            .pages(Pages::new(pages_config(&config, port), pages));
         if let Some(key) = &config.mesh.key {
             builder = builder.mesh_key(key.clone());
         }
@@ -123,6 +139,15 @@ impl App {
         };
         options.socket = config.socket;
         options.accept_limit = config.accept_limit;
+        options.proxy_protocol = Arc::new(config.proxy_protocol);
+        options.trusted_proxies = Arc::new(config.trusted_proxies);
+        let extra = extra.into_iter().map(|(listener, is_plain)| {
+            let mut options = options.clone();
+            options.id = ListenerId::new("extra");
+            options.tls = options.tls.filter(|_| !is_plain);
+            (listener, options)
+        });
+        let extra = extra.collect();
         let mut port_80 = ListenOptions::plain("http");
         port_80.socket = config.socket;
         port_80.only_redirects = true;
@@ -130,7 +155,7 @@ impl App {
         let http = http.map(|listener| (listener, port_80));
         let hint = tls.as_ref().map(|tls| Hint {
             host: config.host.clone(),
-            derp_port: listen::port(&main),
+            derp_port: port,
             stun_port: stun.as_ref().map(|stun| stun.local_addr().port()),
             pin: tls.pin().map(str::to_owned),
             can_port80: http
@@ -140,6 +165,8 @@ impl App {
         Ok(Self {
             server,
             main: (main, options),
+            extra,
+            socket_files,
             http,
             stun,
             tls,
@@ -158,6 +185,7 @@ impl App {
             host = %self.host,
             key = %self.server.public_key(),
             port = self.port(),
+            sockets = ?self.socket_files,
             tls = self.tls.is_some(),
             stun_port = self.stun.as_ref().map(|stun| stun.local_addr().port()),
             http_port = self.http_port(),
@@ -206,6 +234,8 @@ impl App {
         let Self {
             server,
             main,
+            extra,
+            socket_files,
             http,
             stun,
             tls,
@@ -223,7 +253,7 @@ impl App {
         };
         let mut tasks = JoinSet::new();
         let stun_handle = stun.as_ref().map(StunServer::handle);
-        for (listener, options) in [Some(main), http].into_iter().flatten() {
+        for (listener, options) in [Some(main), http].into_iter().flatten().chain(extra) {
             let server = server.clone();
             tasks.spawn(async move { server.serve(listener, options).await });
         }
@@ -260,6 +290,7 @@ impl App {
         stop(&server, stun_handle.as_ref(), drain).await;
         tasks.shutdown().await;
         server.shutdown().await;
+        drop(socket_files);
         numbers.detach();
         ended
     }

@@ -17,6 +17,8 @@ mod logs;
 mod mesh;
 mod pages;
 mod paths;
+mod places;
+mod proxies;
 mod reader;
 mod tls;
 mod unbuilt;
@@ -26,13 +28,14 @@ use std::time::{Duration, SystemTime};
 
 use derp_ops::debug_access::DebugAccess;
 use derp_ops::logging::Logging;
-use derp_server::{AcceptLimit, DrainPlan, SocketOptions, Tunables};
+use derp_server::{AcceptLimit, DrainPlan, ProxyProtocol, SocketOptions, TrustedProxies, Tunables};
 
 pub use self::admission::{Admission, GoVerify, Lists, Opened, OurVerify, Policy, Remote, Source};
 pub use self::identity::KeyPlan;
 pub use self::listen::{Listen, ListenAddr, OnBindFailure, Stun};
 pub use self::mesh::{Mesh, MeshPeer};
 pub use self::pages::Pages;
+pub use self::places::{ExtraPlace, Place};
 use self::reader::Reader;
 pub use self::tls::{Acme, Tls};
 use crate::env::Vars;
@@ -64,6 +67,10 @@ pub struct Config {
     pub host_is_given: bool,
     /// Ports.
     pub listen: Listen,
+    /// Which connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose HTTP headers are believed.
+    pub trusted_proxies: TrustedProxies,
     /// STUN, unless it is off.
     pub stun: Option<Stun>,
     /// Certificates.
@@ -137,6 +144,8 @@ impl Config {
         let mut config = Self {
             manner: reader.manner(),
             dev,
+            proxy_protocol: proxies::proxy_protocol(reader, &listen),
+            trusted_proxies: proxies::trusted(reader),
             stun: Stun::read(reader, &listen),
             key: KeyPlan::read(reader, dev),
             mesh: Mesh::read(reader, dev),

@@ -48,6 +48,7 @@ fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_start(process::stand_back)
         .build()?;
     runtime.block_on(serve(start, config, command))
 }

@@ -3,8 +3,13 @@
 use std::io;
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+    DumpableBehavior, Resource, Rlimit, getpriority_process, getrlimit, set_dumpable_behavior,
+    setpriority_process, setrlimit,
 };
+
+/// How much nicer than the threads that relay packets those are that do all else: they get a
+/// third of the time where there is not enough for both.
+const NICER: i32 = 5;
 
 /// Lets the process open as many files as it may: each client is one. Go's runtime does it
 /// unasked, so operators of the reference never had to.
@@ -30,6 +35,15 @@ pub fn forbid_core_dumps() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
+/// Lets the calling thread stand back behind those that relay packets: a handshake takes as long
+/// as a hundred packets, and many may come at once.
+pub fn stand_back() {
+    // Linux has a priority for each thread, and takes the calling one where none is named. There
+    // is no system that refuses a lower one, and without it everything works as well.
+    let _as_it_was =
+        getpriority_process(None).and_then(|now| setpriority_process(None, now + NICER));
+}
+
 /// Whether the user is root, as the reference asks it.
 #[must_use]
 pub fn is_root() -> bool {
@@ -47,6 +61,18 @@ pub fn open_files() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_stands_back_does_so_alone() {
+        let before = getpriority_process(None).unwrap();
+        let other = std::thread::spawn(|| {
+            stand_back();
+            getpriority_process(None).unwrap()
+        });
+        // Whoever runs the test may be as nice as can be.
+        assert_eq!(other.join().unwrap(), (before + NICER).min(19));
+        assert_eq!(getpriority_process(None).unwrap(), before);
+    }
 
     #[test]
     fn files_that_are_opened_are_counted() {

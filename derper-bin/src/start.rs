@@ -95,7 +95,11 @@ pub fn summary(config: &Config) -> String {
         }
         Tls::Acme(acme) => format!("TLS with a certificate from {}", acme.options.directory),
     };
-    text.push_str(&format!("listen: {} ({tls})\n", config.listen.address));
+    text.push_str(&format!("listen: {} ({tls})\n", config.listen.main()));
+    for extra in &config.listen.extra {
+        let tls = if extra.is_plain { "plain HTTP" } else { &tls };
+        text.push_str(&format!("listen: {} ({tls})\n", extra.place));
+    }
     if let Some(http) = config.listen.http {
         text.push_str(&format!(
             "listen: {http} (redirects and captive portal checks)\n"

@@ -61,8 +61,6 @@ pub struct Files {
     pub pairs: Vec<Pair>,
     /// What to do where others may read a key.
     pub on_open: OpenMode,
-    /// Whether a certificate is refused that has expired or is not valid yet.
-    pub strict_dates: bool,
     /// What gets new ones.
     pub hook: Option<hook::Hook>,
 }

@@ -88,6 +88,8 @@ pub struct ConnMeta {
     pub local_addr: Option<SocketAddr>,
     /// The other end of the socket: the client, or the proxy in front of the relay.
     pub socket_peer: Option<SocketAddr>,
+    /// The other end of the socket is a process of this machine, which came by a Unix socket.
+    pub is_unix: bool,
     /// The client's address according to a trusted proxy's PROXY protocol header.
     pub proxy_peer: Option<SocketAddr>,
     /// The client's address according to a trusted proxy's HTTP header.

@@ -48,6 +48,7 @@ const STEPS: &[(&str, &[&str])] = &[
         "deny",
         &["cargo deny --log-level error check bans licenses sources"],
     ),
+    ("counts", &["cargo run --quiet --locked -p xtask -- counts"]),
     (
         "fuzz replay",
         &["cargo test --manifest-path fuzz/Cargo.toml --locked"],

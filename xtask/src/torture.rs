@@ -89,13 +89,15 @@ fn contestants(options: &Options) -> Result<Vec<Contestant>> {
         command: command.split_whitespace().map(str::to_owned).collect(),
         is_ours,
     };
+    // A quick run is over before an attacker that is made for speed would be built.
+    shell::run(match options.quick {
+        true => "cargo build --quiet --locked -p testbed-torture",
+        false => "cargo build --quiet --release --locked -p testbed-torture",
+    })?;
     let ours = match &options.ours {
-        Some(command) => {
-            shell::run("cargo build --release --locked -p testbed-torture")?;
-            command.clone()
-        }
+        Some(command) => command.clone(),
         None => {
-            shell::run("cargo build --release --locked -p derper-bin -p testbed-torture")?;
+            shell::run("cargo build --quiet --release --locked -p derper-bin")?;
             shell::release_dir().join("derper").display().to_string()
         }
     };
@@ -152,13 +154,12 @@ fn conformance(contestant: &Contestant) -> Result<Outcome> {
 fn attack(row: &Row, contestant: &Contestant, quick: bool) -> Result<Outcome> {
     let place = tempfile::TempDir::new()?;
     let prepared = row.prepare(place.path(), quick && contestant.is_ours)?;
-    let panicky = [
-        shell::release_dir()
-            .join("panicky-relay")
-            .display()
-            .to_string(),
-        "{port}".to_owned(),
-    ];
+    let attackers = match quick {
+        true => shell::target_dir().join("debug"),
+        false => shell::release_dir(),
+    };
+    let panicky = attackers.join("panicky-relay").display().to_string();
+    let panicky = [panicky, "{port}".to_owned()];
     let command = match row.needs {
         Needs::PanickyRelay => prepared.wrap(&panicky),
         _ => prepared.wrap(&contestant.command),
@@ -181,7 +182,7 @@ fn attack(row: &Row, contestant: &Contestant, quick: bool) -> Result<Outcome> {
         },
         &prepared.flags,
     )?;
-    let mut torture = Command::new(shell::release_dir().join("torture"));
+    let mut torture = Command::new(attackers.join("torture"));
     torture.args(["--pid", &relay.pid().to_string()]);
     torture.args(["--addr", &format!("127.0.0.1:{}", relay.port)]);
     torture.args(["--stun-port", &relay.stun_port.to_string()]);

@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn the_certificate_of_a_check_is_what_rfc_8737_wants() {
         let name = rustls_pki_types::DnsName::try_from("derp.example.com").unwrap();
-        for subject in [Subject::Name(name), Subject::Ip("192.0.2.1".parse().unwrap())] {
+        for subject in [
+            Subject::Name(name),
+            Subject::Ip("192.0.2.1".parse().unwrap()),
+        ] {
             let certified = certificate(&subject, &[7; 32]).unwrap();
             let [only] = certified.cert.as_slice() else {
                 panic!("{} certificates", certified.cert.len())

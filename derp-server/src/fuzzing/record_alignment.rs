@@ -39,7 +39,10 @@ pub fn record_alignment(data: &[u8]) {
                 let read = buf.filled();
                 assert_eq!(read, &stream[at..at + read.len()]);
                 let end = ends.iter().find(|end| **end > at);
-                assert!(end.is_some_and(|end| at + read.len() <= *end), "beyond a record");
+                assert!(
+                    end.is_some_and(|end| at + read.len() <= *end),
+                    "beyond a record"
+                );
                 at += read.len();
             }
             Poll::Ready(Err(error)) => {
@@ -87,7 +90,9 @@ impl AsyncRead for Comes<'_> {
         if this.current.is_empty() {
             this.current = this.reads.next().unwrap_or_default();
         }
-        let (now, later) = this.current.split_at(this.current.len().min(buf.remaining()));
+        let (now, later) = this
+            .current
+            .split_at(this.current.len().min(buf.remaining()));
         buf.put_slice(now);
         this.current = later;
         Poll::Ready(Ok(()))

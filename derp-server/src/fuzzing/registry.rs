@@ -145,7 +145,9 @@ impl Scene {
 
     fn somebody(&self, choices: &mut Choices<'_>) -> Option<Option<usize>> {
         let choice = usize::from(choices.byte()?);
-        let here: Vec<_> = (0..self.conns.len()).filter(|who| self.conns[*who].is_some()).collect();
+        let here: Vec<_> = (0..self.conns.len())
+            .filter(|who| self.conns[*who].is_some())
+            .collect();
         Some(here.get(choice % here.len().max(1)).copied())
     }
 
@@ -180,7 +182,11 @@ impl Scene {
         let active = of_key.spoke.last();
         let standby = of_key.here.iter().find(|other| Some(*other) != active);
         let expected = standby.filter(|_| of_key.here.len() > MAX_PER_KEY);
-        assert_eq!(surplus, expected.map(|who| ConnId(*who as u64)), "who has to go");
+        assert_eq!(
+            surplus,
+            expected.map(|who| ConnId(*who as u64)),
+            "who has to go"
+        );
         for watcher in self.conns.iter_mut().flatten().filter(|conn| conn.watches) {
             watcher.view.insert(key);
         }
@@ -287,7 +293,9 @@ impl Scene {
     }
 
     fn remove_link(&mut self, key: usize, link: usize) {
-        let departure = self.registry.remove_forwarder(key_of(key), &self.links[link]);
+        let departure = self
+            .registry
+            .remove_forwarder(key_of(key), &self.links[link]);
         let of_key = &mut self.keys[key];
         let mut tell = BTreeSet::new();
         if of_key.links.contains(&link) {
@@ -323,7 +331,10 @@ impl Scene {
         let conn = self.conn(who);
         let mut out = Vec::new();
         let now = crate::clock::now();
-        while conn.peer.fetch(now, Waker::noop(), &mut out, &mut Tally::default()) {}
+        while conn
+            .peer
+            .fetch(now, Waker::noop(), &mut out, &mut Tally::default())
+        {}
         conn.received.extend_from_slice(&out);
         let mut decoder = FrameDecoder::<ServerSide>::new();
         let (mut seen, mut gone) = (BTreeSet::new(), BTreeMap::<_, u32>::new());
@@ -342,7 +353,11 @@ impl Scene {
             assert!(seen.is_subset(&conn.view), "{seen:?} of {:?}", conn.view);
         } else {
             assert!(seen.is_empty());
-            assert_eq!(gone, std::mem::take(&mut conn.told_gone), "what {who} was told");
+            assert_eq!(
+                gone,
+                std::mem::take(&mut conn.told_gone),
+                "what {who} was told"
+            );
         }
     }
 
@@ -376,24 +391,52 @@ impl Scene {
         let conns = self.conns.iter().flatten();
         let gauges = &self.gauges;
         let counted = [
-            ("connections", gauges.connections.get(), conns.clone().count() as u64),
-            ("local", gauges.clients_local.get(), count(|key| !key.here.is_empty())),
+            (
+                "connections",
+                gauges.connections.get(),
+                conns.clone().count() as u64,
+            ),
+            (
+                "local",
+                gauges.clients_local.get(),
+                count(|key| !key.here.is_empty()),
+            ),
             (
                 "remote",
                 gauges.clients_remote.get(),
                 count(|key| key.here.is_empty() && !key.links.is_empty()),
             ),
-            ("duplicate keys", gauges.dup_client_keys.get(), count(|key| key.here.len() > 1)),
+            (
+                "duplicate keys",
+                gauges.dup_client_keys.get(),
+                count(|key| key.here.len() > 1),
+            ),
             ("duplicates", gauges.dup_client_conns.get(), several),
-            ("all duplicates", gauges.total_dup_client_conns.get(), self.duplicates),
+            (
+                "all duplicates",
+                gauges.total_dup_client_conns.get(),
+                self.duplicates,
+            ),
             (
                 "watchers",
                 gauges.watchers.get(),
                 conns.filter(|conn| conn.watches).count() as u64,
             ),
-            ("several links", gauges.multiforwarder_created.get(), self.multi_created),
-            ("one link again", gauges.multiforwarder_deleted.get(), self.multi_deleted),
-            ("no such link", gauges.forwarder_delete_other_value.get(), self.not_there),
+            (
+                "several links",
+                gauges.multiforwarder_created.get(),
+                self.multi_created,
+            ),
+            (
+                "one link again",
+                gauges.multiforwarder_deleted.get(),
+                self.multi_deleted,
+            ),
+            (
+                "no such link",
+                gauges.forwarder_delete_other_value.get(),
+                self.not_there,
+            ),
         ];
         for (what, counted, expected) in counted {
             assert_eq!(counted, expected, "{what}");

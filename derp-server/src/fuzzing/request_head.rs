@@ -46,17 +46,26 @@ fn check(head: &[u8], route: &Route) {
     let values = |name: &str| {
         let named = fields.iter().filter_map(|line| line.split_once(':'));
         let named = named.filter(|(field, _)| field.eq_ignore_ascii_case(name));
-        named.map(|(_, value)| value.trim().to_ascii_lowercase()).collect::<Vec<_>>()
+        named
+            .map(|(_, value)| value.trim().to_ascii_lowercase())
+            .collect::<Vec<_>>()
     };
     assert!(values("host").len() <= 1, "several hosts");
     assert!(values("content-length").is_empty() || values("transfer-encoding").is_empty());
     let Route::Upgrade(upgrade) = route else {
         return;
     };
-    assert!(request.starts_with("GET ") && request.ends_with(" HTTP/1.1"), "{request}");
+    assert!(
+        request.starts_with("GET ") && request.ends_with(" HTTP/1.1"),
+        "{request}"
+    );
     assert_eq!(values("host").len(), 1);
     assert!(values("transfer-encoding").is_empty());
-    assert!(values("content-length").iter().all(|len| len.bytes().all(|byte| byte == b'0')));
+    assert!(
+        values("content-length")
+            .iter()
+            .all(|len| len.bytes().all(|byte| byte == b'0'))
+    );
     let upgrades = values("upgrade");
     let [asked] = &upgrades[..] else {
         panic!("upgrades to {upgrades:?}");

@@ -22,7 +22,10 @@ pub fn server_session(data: &[u8]) {
     let link = usize::from(kind >> 1) % LINKS.len();
     let in_parts = tell(link, is_mesh_peer, &reads);
     // Whom a mesh peer has closed may get what comes right behind that, or not.
-    assert!(is_mesh_peer || whole == in_parts, "{whole:?} became {in_parts:?}");
+    assert!(
+        is_mesh_peer || whole == in_parts,
+        "{whole:?} became {in_parts:?}"
+    );
 }
 
 /// What came of it for those whom the client knows.

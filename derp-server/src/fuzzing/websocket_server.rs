@@ -49,7 +49,9 @@ fn read(reads: &[&[u8]], max_payload: usize) -> Meaning {
                 }
                 Some(Event::Ping(range)) => {
                     assert!(range.len() <= MAX_CONTROL_LEN);
-                    meaning.pings.push((meaning.payload.len(), buf[range].to_vec()));
+                    meaning
+                        .pings
+                        .push((meaning.payload.len(), buf[range].to_vec()));
                 }
                 Some(Event::Close(code)) => {
                     meaning.end = Some(Ok(code));
@@ -58,7 +60,11 @@ fn read(reads: &[&[u8]], max_payload: usize) -> Meaning {
             }
             buf.drain(..decoded.consumed);
             if is_idle {
-                assert!(buf.len() < 14 + MAX_CONTROL_LEN, "{} bytes are kept", buf.len());
+                assert!(
+                    buf.len() < 14 + MAX_CONTROL_LEN,
+                    "{} bytes are kept",
+                    buf.len()
+                );
                 break;
             }
         }

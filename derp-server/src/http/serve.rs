@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::guarded::Guarded;
 use super::head::{self, HeadError, MAX_HEAD_LEN, MAX_HEADERS, Route, Upgrade};
 use super::pages::{Pages, text};
+use crate::forwarded::TrustedProxies;
 
 /// How long a request head may take, and how long a connection may be idle before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,6 +41,8 @@ pub(crate) struct Asked<IO> {
     /// What came behind the request.
     pub(crate) received: Bytes,
     pub(crate) upgrade: Upgrade,
+    /// Where the request came from.
+    pub(crate) conn: ConnMeta,
 }
 
 /// Serves pages on `stream`, of which `already_read` was read, and ends it; or returns it where
@@ -51,14 +54,19 @@ pub(crate) async fn serve_pages<IO: AsyncRead + AsyncWrite + Unpin>(
     already_read: Bytes,
     pages: Arc<Pages>,
     conn: ConnMeta,
+    trusted: &TrustedProxies,
 ) -> Option<Asked<IO>> {
     let answer = |request: &Request<()>| {
+        let conn = trusted.conn_of(request, &conn);
         let upgrade = match head::route(request) {
             Ok(Route::Upgrade(upgrade)) if pages.serves_derp() => upgrade,
             Ok(_) => return Ok(pages.respond(request, &conn)),
             Err(error) => return Ok(refusal(error)),
         };
-        Err(AskedForUpgrade(upgrade))
+        Err(AskedForUpgrade {
+            upgrade,
+            conn: Box::new(conn),
+        })
     };
     serve(stream, already_read, answer).await
 }
@@ -70,8 +78,12 @@ pub(crate) async fn serve_port_80<IO: AsyncRead + AsyncWrite + Unpin>(
     stream: IO,
     pages: Arc<Pages>,
     conn: ConnMeta,
+    trusted: &TrustedProxies,
 ) {
-    let answer = |request: &Request<()>| Ok(pages.respond_on_port_80(request, &conn));
+    let answer = |request: &Request<()>| {
+        let conn = trusted.conn_of(request, &conn);
+        Ok(pages.respond_on_port_80(request, &conn))
+    };
     let asked = serve(stream, Bytes::new(), answer).await;
     debug_assert!(asked.is_none(), "only the other pages lead to an upgrade");
 }
@@ -121,13 +133,14 @@ where
     match served.err().and_then(asked_for) {
         // No earlier response is lost with what hyper holds: it takes a request only when the
         // response before it has been flushed.
-        Some(upgrade) => {
+        Some(AskedForUpgrade { upgrade, conn }) => {
             let mut received = BytesMut::from(parts.read_buf);
             received.extend_from_slice(&rest);
             Some(Asked {
                 stream,
                 received: received.freeze(),
                 upgrade,
+                conn: *conn,
             })
         }
         None => {
@@ -151,11 +164,14 @@ pub(super) fn refusal(error: HeadError) -> Response<Bytes> {
 /// How a request gets past hyper, which would answer it: as the failure of its handler.
 #[derive(Debug, Clone, Error)]
 #[error("the client asked for an upgrade")]
-struct AskedForUpgrade(Upgrade);
+struct AskedForUpgrade {
+    upgrade: Upgrade,
+    conn: Box<ConnMeta>,
+}
 
-fn asked_for(error: hyper::Error) -> Option<Upgrade> {
+fn asked_for(error: hyper::Error) -> Option<AskedForUpgrade> {
     let asked = error.source()?.downcast_ref::<AskedForUpgrade>()?;
-    Some(asked.0.clone())
+    Some(asked.clone())
 }
 
 #[cfg(test)]

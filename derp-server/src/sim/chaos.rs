@@ -44,7 +44,9 @@ pub(super) const fn key_of(number: u8) -> NodePublic {
 /// Tells the story that `data` is, and checks it. With `aloud`, says what happens.
 pub(crate) fn run(data: &[u8], aloud: bool) {
     let mut choices = Choices::new(data);
-    let mut chaos = Chaos::new(aloud);
+    let Some(mut chaos) = Chaos::new(&mut choices, aloud) else {
+        return;
+    };
     while chaos.act(&mut choices).is_some() {
         if std::mem::take(&mut chaos.has_changed) {
             chaos.check();
@@ -84,13 +86,13 @@ pub(super) struct Presences {
 }
 
 impl Chaos {
-    fn new(aloud: bool) -> Self {
-        let tunables = Tunables::default();
+    fn new(choices: &mut Choices<'_>, aloud: bool) -> Option<Self> {
+        let tunables = tunables(choices)?;
         let (queue_budget, lane_depth) = (tunables.queue_budget_bytes, tunables.lane_depth);
         let sim = Sim::with_workers(WORKERS, tunables);
         let inboxes = sim.workers.iter().map(|worker| Arc::clone(&worker.inbox));
         sim.hub.set_workers(inboxes.collect());
-        Self {
+        Some(Self {
             sim,
             players: Vec::new(),
             sessions: BTreeMap::new(),
@@ -104,7 +106,7 @@ impl Chaos {
             closable: BTreeSet::new(),
             has_changed: false,
             aloud,
-        }
+        })
     }
 
     #[expect(
@@ -171,7 +173,7 @@ impl Chaos {
             link: LINKS[usize::from(kind & 7).saturating_sub(4)],
             is_mesh_peer: kind & 0x70 == 0,
             rate: rate_limit(rate),
-            room: [1 << 20, 1 << 20, 1 << 16, 1 << 14, 3000, 1000, 100, 7][room],
+            room: [1 << 20, 1 << 18, 1 << 16, 1 << 14, 3000, 1000, 100, 7][room],
         };
         let session = u32::try_from(self.players.len()).expect("stories are short");
         let client = self.sim.admit(worker, key_of(key), &options);
@@ -265,7 +267,16 @@ impl Chaos {
             _ => usize::MAX,
         };
         self.say(|| format!("{who} takes up to {max} bytes"));
+        let had_something = max > 0 && self.players[who].client.wire.has_outward();
         self.take(who, max);
+        if had_something {
+            // The relay may go on, and the time that it waits begins anew.
+            self.work();
+            let player = &mut self.players[who];
+            if player.outbox.is_empty() {
+                player.waits = Duration::ZERO;
+            }
+        }
         Some(())
     }
 
@@ -373,7 +384,7 @@ impl Chaos {
     /// are good now.
     pub(super) fn settle(&mut self) {
         for player in self.players.iter().filter(|player| !player.is_blocked) {
-            player.client.wire.widen(1 << 16);
+            player.client.wire.widen(1 << 18);
         }
         for _ in 0..MAX_ROUNDS {
             self.work();
@@ -549,16 +560,10 @@ impl Chaos {
     }
 
     fn change_tunables(&mut self, choices: &mut Choices<'_>) -> Option<()> {
-        let (rate, budget, depth) = (choices.below(16)?, choices.below(4)?, choices.below(4)?);
-        let tunables = Tunables {
-            client_rate: rate_limit(rate),
-            queue_budget_bytes: [512 << 20, 200_000, 40_000, 0][budget],
-            lane_depth: [32, 32, 5, 1][depth],
-            ..Tunables::default()
-        };
+        let tunables = tunables(choices)?;
         self.queue_budget = tunables.queue_budget_bytes;
         self.lane_depth = self.lane_depth.max(tunables.lane_depth);
-        self.say(|| format!("limits change: {rate}, {budget}, {depth}"));
+        self.say(|| format!("limits change: {tunables:?}"));
         self.sim.hub.set_tunables(tunables);
         Some(())
     }
@@ -659,12 +664,22 @@ fn key_number(choices: &mut Choices<'_>) -> Option<u8> {
     u8::try_from(choices.below(KEYS)?).ok()
 }
 
+fn tunables(choices: &mut Choices<'_>) -> Option<Tunables> {
+    let (rate, budget, depth) = (choices.below(16)?, choices.below(4)?, choices.below(4)?);
+    Some(Tunables {
+        client_rate: rate_limit(rate),
+        queue_budget_bytes: [512 << 20, 512 << 20, 200_000, 0][budget],
+        lane_depth: [32, 32, 5, 1][depth],
+        ..Tunables::default()
+    })
+}
+
 /// Mostly small ones.
 fn size_of(choice: u8) -> usize {
     match choice {
         0..0xa0 => usize::from(choice) + 1,
-        0xa0..0xf0 => 1280,
-        0xf0..0xfc => 16_384 - 37 + usize::from(choice & 1),
+        0xa0..0xe8 => 1280,
+        0xe8..0xf8 => 16_384 - 37 + usize::from(choice & 1),
         _ => 65_536,
     }
 }

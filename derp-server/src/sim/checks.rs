@@ -129,7 +129,14 @@ impl Chaos {
             let here = self.players.iter().filter(|p| p.is_alive && p.key == key);
             let here: Vec<_> = here.map(|player| player.client.id).collect();
             match self.sim.hub.registry.route(&key_of(key)) {
-                Route::Local(peer) => assert!(here.contains(&peer.id), "{key} by {peer:?}"),
+                Route::Local(peer) => {
+                    assert!(here.contains(&peer.id), "{key} by {peer:?}");
+                    for other in self.sim.hub.registry.connections_of(&key_of(key)) {
+                        assert_eq!(other.is_duplicate(), here.len() > 1, "{other:?}");
+                        let is_active = other.id == peer.id && !other.is_gone();
+                        assert_eq!(other.is_current(), is_active, "{other:?}");
+                    }
+                }
                 Route::Remote(forwarder) => {
                     assert!(here.is_empty(), "key {key} is here");
                     let first = self.routes.get(&key).and_then(|links| links.first());

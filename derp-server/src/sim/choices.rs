@@ -22,6 +22,7 @@ impl<'a> Choices<'a> {
     }
 
     /// Two bytes, the lower first, so that small numbers are as short to write as others.
+    #[cfg(feature = "fuzzing")]
     pub(crate) fn number(&mut self) -> Option<usize> {
         Some(usize::from(u16::from_le_bytes([
             self.byte()?,
@@ -30,6 +31,7 @@ impl<'a> Choices<'a> {
     }
 
     /// As many bytes as the next one says, or as there are.
+    #[cfg(feature = "fuzzing")]
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = usize::from(self.byte()?).min(self.0.len());
         let (bytes, rest) = self.0.split_at(len);

@@ -9,7 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use crate::config::{ListenAddr, OnBindFailure, Stun};
+use super::unix_socket::{self, SocketFile};
+use crate::config::{ListenAddr, OnBindFailure, Place, Stun};
 
 /// Connections that wait to be accepted; what the reference's listeners get from Linux.
 const BACKLOG: i32 = 4096;
@@ -34,6 +35,23 @@ fn remedy(err: &io::Error, port: u16) -> String {
         }
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
         _ => String::new(),
+    }
+}
+
+/// Binds a port or a Unix socket; `flag` chooses it. The names of sockets go to `files`.
+pub(super) fn place(
+    place: &Place,
+    flag: &'static str,
+    mode: u32,
+    files: &mut Vec<SocketFile>,
+) -> anyhow::Result<Listener> {
+    match place {
+        Place::Tcp(address) => Ok(tcp(*address, flag)?),
+        Place::Unix(path) => {
+            let (listener, file) = unix_socket::bind(path, mode)?;
+            files.push(file);
+            Ok(listener.into())
+        }
     }
 }
 

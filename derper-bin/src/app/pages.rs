@@ -171,7 +171,9 @@ impl Extra for OperatorPages {
             remote: remote.ip(),
             is_get: request.method() == Method::GET,
             debug_key: key.as_deref(),
-            forwarded: request.headers().contains_key("x-forwarded-for"),
+            // What a trusted proxy says is in the address already.
+            forwarded: conn.header_peer.is_none()
+                && request.headers().contains_key("x-forwarded-for"),
         })
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Manner;
+use super::places::{self, ExtraPlace, Place};
 use super::reader::Reader;
-use crate::settings::{ADDRESS, DERP, HTTP_PORT, STUN, STUN_PORT};
+use crate::settings::{ADDRESS, DERP, EXTRA_LISTENERS, HTTP_PORT, STUN, STUN_PORT, UNIX_MODE};
 use crate::sources::Origin;
 
 /// An address to listen on.
@@ -107,8 +109,15 @@ impl FromStr for ListenAddr {
 /// Where the relay listens for connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// The main address.
+    /// The main address. Where a Unix socket is in its place, this is what the other ports go by:
+    /// all addresses, and the port that the proxy in front has, as far as can be guessed.
     pub address: ListenAddr,
+    /// The Unix socket in place of the main address.
+    pub unix: Option<PathBuf>,
+    /// Further listeners.
+    pub extra: Vec<ExtraPlace>,
+    /// Who may connect to Unix sockets.
+    pub unix_mode: u32,
     /// The port for captive portal checks beside TLS.
     pub http: Option<ListenAddr>,
     /// Whether there is a relay at all.
@@ -121,17 +130,30 @@ pub struct Listen {
 impl Listen {
     pub(super) fn read(reader: &mut Reader<'_>, dev: bool) -> Self {
         let given = reader.given(&ADDRESS).is_some();
-        let read = reader.optional(&ADDRESS, ListenAddr::from_str);
+        let read = reader.optional(&ADDRESS, Place::from_str);
         let is_mistake = given && read.is_none();
-        let address = match read {
-            _ if dev => ListenAddr {
-                ip: None,
-                port: 3340,
-            },
-            Some(address) => address,
-            None => ADDRESS.default.parse().expect("the default is an address"),
+        let by_default = || ADDRESS.default.parse().expect("the default is an address");
+        let (address, unix) = match read {
+            _ if dev => {
+                let (ip, port) = (None, 3340);
+                (ListenAddr { ip, port }, None)
+            }
+            Some(Place::Tcp(address)) => (address, None),
+            Some(Place::Unix(path)) => (by_default(), Some(path)),
+            None => (by_default(), None),
         };
-        let is_https_port = (!is_mistake).then_some(address.port == 443);
+        let is_https_port = (!is_mistake).then_some(unix.is_none() && address.port == 443);
+        let mut extra = Vec::new();
+        for text in reader.list(&EXTRA_LISTENERS) {
+            match text.parse() {
+                Ok(place) => extra.push(place),
+                Err(what) => {
+                    let what: String = what;
+                    reader.reject(&EXTRA_LISTENERS, format!("{text:?}: {what}"));
+                }
+            }
+        }
+        let unix_mode = reader.value(&UNIX_MODE, places::mode);
         let hint = "a port from 0 to 65535, or -1 for none";
         let http_port: i64 = reader.int(&HTTP_PORT, i64::MIN..=65_535, hint);
         let http = u16::try_from(http_port)
@@ -140,10 +162,28 @@ impl Listen {
         let derp = reader.switch(&DERP);
         Self {
             address,
+            unix,
+            extra,
+            unix_mode,
             http,
             derp,
             is_https_port,
         }
+    }
+
+    /// Where the main listener is.
+    #[must_use]
+    pub fn main(&self) -> Place {
+        match &self.unix {
+            Some(path) => Place::Unix(path.clone()),
+            None => Place::Tcp(self.address),
+        }
+    }
+
+    /// Where clients are served.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let extra = self.extra.iter().map(|extra| extra.place.clone());
+        std::iter::once(self.main()).chain(extra)
     }
 
     /// The second listener is for what must not be asked over TLS; without TLS the first does it.

@@ -149,7 +149,7 @@ fn go_mode(reader: &mut Reader<'_>, listen: &Listen, dev: bool) -> Option<Mode> 
             reader.warn(format!(
                 "plain HTTP is served on {}, for its port is not 443 and -certmode is not manual; \
                  Tailscale clients need TLS in front of it",
-                listen.address
+                listen.main()
             ));
         }
         return Some(Mode::Off);
@@ -285,7 +285,6 @@ fn one(
             loaded,
         }],
         on_open: reader.on_open(&TLS_MODE),
-        strict_dates: reader.manner() == Manner::Ours,
         hook,
     })
 }
@@ -347,7 +346,6 @@ fn several(reader: &mut Reader<'_>, host: &Host) -> Tls {
     Tls::Files(Files {
         pairs,
         on_open: reader.on_open(&TLS_CERTIFICATES),
-        strict_dates: reader.manner() == Manner::Ours,
         hook,
     })
 }

@@ -42,7 +42,7 @@ settings! {
 
     // Listening
     ADDRESS = Setting::new("listen.address", Kind::Text, ":443",
-        "Where to listen: :port, ip:port or [ip6]:port. Without a configuration file TLS is \
+        "Where to listen: :port, ip:port, [ip6]:port, or unix:/path. Without a configuration file TLS is \
          served on port 443 or with -certmode manual, and plain HTTP otherwise.")
         .flag(Group::Listening, "a", "ADDR")
         .env("DERP_ADDR", &[
@@ -64,6 +64,28 @@ settings! {
         "The UDP port of STUN, on the address of -a.")
         .flag(Group::Listening, "stun-port", "PORT")
         .env("DERP_STUN_PORT", &[same("DERP_PORT_STUN"), same("DERPER_STUN_PORT")]);
+    EXTRA_LISTENERS = Setting::new("listen.extra", Kind::List, "",
+        "Where to listen besides: unix:/path, :port, ip:port or [ip6]:port, served like \
+         listen.address; with http: in front, as http:unix:/path, plain HTTP is served there.");
+    UNIX_MODE = Setting::new("listen.unix_mode", Kind::Text, "0660",
+        "Who may connect to Unix sockets, as for chmod.");
+    PROXY_PROTOCOL = Setting::new("listen.proxy_protocol", Kind::Text, "off",
+        "Whether connections begin with a PROXY header (version 1 or 2), by which a proxy in \
+         front tells where they come from: off or required. Port 80 has none.")
+        .flag(Group::Listening, "proxy-protocol", "off|required").env("DERP_PROXY_PROTOCOL", &[]);
+    PROXY_PROTOCOL_FROM = Setting::new("listen.proxy_protocol_from", Kind::List, "",
+        "The networks of the proxies: connections from them must begin with a PROXY header, and \
+         all others must not. Unix sockets always count among them.")
+        .flag(Group::Listening, "proxy-protocol-from", "CIDRS")
+        .env("DERP_PROXY_PROTOCOL_FROM", &[]);
+    TRUSTED_PROXIES = Setting::new("listen.trusted_proxies", Kind::List, "",
+        "The networks of proxies that end TLS, and whose HTTP header is believed about where a \
+         request comes from; unix for whoever connects to a Unix socket.")
+        .flag(Group::Listening, "trusted-proxies", "CIDRS").env("DERP_TRUSTED_PROXIES", &[]);
+    TRUSTED_HEADER = Setting::new("listen.trusted_header", Kind::Text, "x-forwarded-for",
+        "The header that they set: x-forwarded-for, x-real-ip or forwarded. The others are not \
+         read, for a proxy passes them on as strangers wrote them.")
+        .flag(Group::Listening, "trusted-header", "NAME").env("DERP_TRUSTED_HEADER", &[]);
     TCP_KEEPALIVE = Setting::new("tcp.keepalive", Kind::Duration, "10m0s",
         "TCP keepalive: how long a connection may be idle before it is probed; 0 for 15s.")
         .flag(Group::Listening, "tcp-keepalive-time", "DURATION")

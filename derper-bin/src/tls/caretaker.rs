@@ -158,13 +158,17 @@ impl Caretaker {
                         host.clone_from(&self.host);
                     }
                 }
-                let places = files.pairs.iter().map(served).collect();
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let (places, watched) = files
+                    .pairs
+                    .iter()
+                    .map(|pair| better_of(pair, &state.watched, serving, now))
+                    .unzip();
                 if let Err(err) = serving.set_all(places, now) {
                     tracing::error!(error = chain(&err), "the old certificate stays");
                     return;
                 }
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.watched = files.pairs.iter().map(Watched::new).collect();
+                state.watched = watched;
                 state.on_open = files.on_open;
                 state.hook = files.hook.clone();
                 note_served(&self.numbers, &state.watched);
@@ -489,9 +493,34 @@ fn make(
     Ok(Files {
         pairs: vec![pair],
         on_open,
-        strict_dates: false,
         hook: None,
     })
+}
+
+/// What `pair` holds, or what is served from the same files already, where they hold nothing now or
+/// what is out of date.
+fn better_of(
+    pair: &Pair,
+    watched: &[Watched],
+    serving: &Serving,
+    now: SystemTime,
+) -> (Option<ServedCertificate>, Watched) {
+    let is_in_date = |life: Life| life.not_before <= now && now <= life.not_after;
+    let new_is_good = pair
+        .loaded
+        .as_ref()
+        .is_some_and(|loaded| is_in_date(loaded.life));
+    let old = watched
+        .iter()
+        .position(|old| *old.files() == pair.files && old.rule() == &pair.rule);
+    if !new_is_good
+        && let Some(place) = old
+        && let Some(certificate) = serving.get(place)
+        && (pair.loaded.is_none() || watched[place].life().is_some_and(is_in_date))
+    {
+        return (Some(certificate), watched[place].clone());
+    }
+    (served(pair), Watched::new(pair))
 }
 
 fn served(pair: &Pair) -> Option<ServedCertificate> {

@@ -46,7 +46,7 @@ impl Stamp {
 }
 
 /// A pair of files that is watched.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watched {
     files: CertFiles,
     rule: NameRule,
@@ -57,7 +57,7 @@ pub struct Watched {
     trouble: Option<Trouble>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Trouble {
     message: String,
     /// Whether it has been there for more than one look.

@@ -20,7 +20,11 @@ fn start(
 ) {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let already_read = Bytes::copy_from_slice(already_read.as_bytes());
-    let serving = serve_pages(server, already_read, Arc::new(pages), ConnMeta::default());
+    let serving = async move {
+        let nobody = TrustedProxies::default();
+        let pages = Arc::new(pages);
+        serve_pages(server, already_read, pages, ConnMeta::default(), &nobody).await
+    };
     (client, tokio::spawn(serving))
 }
 
@@ -119,6 +123,7 @@ async fn a_client_that_takes_no_response_is_given_up() {
         requests,
         Arc::new(Pages::default()),
         ConnMeta::default(),
+        &TrustedProxies::default(),
     )
     .await;
     assert!(
@@ -199,12 +204,17 @@ async fn the_end_waits_a_little_for_a_client_that_still_sends() {
 async fn an_upgrade_waits_until_the_response_before_it_is_sent() {
     let (mut client, server) = tokio::io::duplex(16);
     let requests = Bytes::from(format!("{PROBE}{UPGRADE}"));
-    let serving = tokio::spawn(serve_pages(
-        server,
-        requests,
-        Arc::default(),
-        ConnMeta::default(),
-    ));
+    let serving = tokio::spawn(async move {
+        let nobody = TrustedProxies::default();
+        serve_pages(
+            server,
+            requests,
+            Arc::default(),
+            ConnMeta::default(),
+            &nobody,
+        )
+        .await
+    });
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(!serving.is_finished());
     let response = read_response(&mut client).await;
@@ -292,7 +302,10 @@ async fn heads_of_later_requests_are_bounded_too() {
 #[tokio::test(start_paused = true)]
 async fn port_80_never_upgrades() {
     let (mut client, server) = tokio::io::duplex(64 * 1024);
-    let serving = tokio::spawn(serve_port_80(server, Arc::default(), ConnMeta::default()));
+    let serving = tokio::spawn(async move {
+        let nobody = TrustedProxies::default();
+        serve_port_80(server, Arc::default(), ConnMeta::default(), &nobody).await;
+    });
     send(&mut client, UPGRADE).await;
     let response = read_all(&mut client).await;
     assert!(response.starts_with("HTTP/1.1 302 Found\r\n"), "{response}");

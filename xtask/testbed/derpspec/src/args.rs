@@ -16,7 +16,7 @@ use testbed_derpspec::{Numbered, Pace, Side, Target, Trust};
     reason = "flags of a command line are independent of each other"
 )]
 pub(crate) struct Args {
-    /// The server: https://HOST[:PORT] or http://HOST[:PORT].
+    /// The server: https or http, a name or an address, and perhaps a port.
     #[arg(required_unless_present = "list")]
     url: Option<String>,
     /// Connect to this address and port instead of the URL's.

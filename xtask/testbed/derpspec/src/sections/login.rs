@@ -1,5 +1,5 @@
-//! How a client proves its key, and what of its information is understood (`derp/derp.go`,
-//! `derp/derpserver/derpserver.go`; JSON is Go's `encoding/json`).
+//! How a client proves its key (`derp/derp.go`, `derp/derpserver/derpserver.go`). What it says of
+//! itself is another section.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What relays of a region tell each other (`derp/derpserver/derpserver.go`, `derp/derp.go`).
+//! Packets that other relays bring, and peers that they close (`derp/derpserver/derpserver.go`).
 
 use std::time::Duration;
 

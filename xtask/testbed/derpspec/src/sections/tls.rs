@@ -1,4 +1,5 @@
-//! TLS as relays have to speak it: which versions, which names, and which of its machinery.
+//! TLS as it carries DERP: versions, ciphers, records, keys and ends. What is agreed on before
+//! that is another section.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! DERP in WebSocket messages (`derp/derpserver/websocket.go`, RFC 6455).
+//! DERP in WebSocket messages (`derp/derpserver/websocket.go`, RFC 6455). How WebSockets end is
+//! another section.
 
 use crate::case::{Case, differs, must};
 use crate::conn::{Conn, Event};

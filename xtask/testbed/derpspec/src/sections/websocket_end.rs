@@ -11,7 +11,7 @@ use crate::websocket::{BINARY, CLOSE, CONTINUATION, FIN, TEXT, WS_PING, masked, 
 
 const DERP: &str = "derp/derpserver/websocket.go";
 const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
-/// Another status, no close frame at all, or no end.
+/// Another status, or no close frame at all.
 const CLOSED: &[Fault] = &[
     Fault::FlipMessage(CLOSE, 1),
     Fault::RetypeMessage(CLOSE, WS_PING),

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/derpkit/derpkit/xtask/testbed/go/internal/varz"
 	"tailscale.com/types/key"
 )
 
@@ -121,8 +123,9 @@ func sourceDies(ctx context.Context, a *act) (string, error) {
 	if err := a.source.kill(); err != nil {
 		return "", err
 	}
-	// So that the relay has asked again about those who are connected, in vain.
-	time.Sleep(2 * interval)
+	if err := a.awaitNotice(ctx); err != nil {
+		return "", err
+	}
 	if err := a.stay(ctx, a.node("a"), a.node("b"), a.node("d")); err != nil {
 		return "", err
 	}
@@ -143,6 +146,40 @@ func sourceDies(ctx context.Context, a *act) (string, error) {
 	default:
 		return "members come back", errors.Join(stranger, back)
 	}
+}
+
+// awaitNotice waits until the relay has had reason to notice that the source is
+// dead: it has read a file again, or asked again about all who are connected,
+// twice, so that no question from before is among those.
+func (a *act) awaitNotice(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, interval+a.slack+patience)
+	defer cancel()
+	if a.byGo {
+		return nil // it asks when clients come
+	}
+	if a.keepsLast {
+		return a.program.Await(ctx, func() error {
+			if !strings.Contains(a.program.Log(), "the old list of keys stays") {
+				return errors.New("the log does not complain of the file")
+			}
+			return nil
+		})
+	}
+	asked := func() (float64, error) {
+		counters, err := varz.Fetch(ctx, a.target.HTTPClient(), a.target.BaseURL())
+		return counters.Sum("derper_recheck_total"), err
+	}
+	before, err := asked()
+	if err != nil {
+		return err
+	}
+	return a.program.Await(ctx, func() error {
+		now, err := asked()
+		if err == nil && now < before+float64(2*len(a.inside)) {
+			err = errors.New("it has not asked again about all clients")
+		}
+		return err
+	})
 }
 
 func sourceComesBack(ctx context.Context, a *act) (string, error) {

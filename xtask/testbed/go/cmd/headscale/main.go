@@ -7,7 +7,12 @@
 //
 //	headscale relay -headscale PROGRAM -relay PROGRAM
 //
-// puts a relay of ours beside it, and has nodes come and go.
+// puts a relay of ours beside it, and has nodes come and go;
+//
+//	headscale policy -headscale PROGRAM -docs FOLDER
+//
+// gives it the policies of docs/private-relay.md, and looks whom the relay's
+// node then sees.
 package main
 
 import (
@@ -25,7 +30,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "headscale: want record or relay")
+		fmt.Fprintln(os.Stderr, "headscale: want record, relay or policy")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
@@ -33,6 +38,7 @@ func main() {
 	version := flags.String("version", "", "what to write down as its version")
 	file := flags.String("out", "", "file for what was recorded")
 	relay := flags.String("relay", "derper", "the relay's program, ours")
+	docs := flags.String("docs", "docs", "folder of the pages whose policies are tried")
 	verbose := flags.Bool("v", false, "the nodes' logs on standard error")
 	timeout := flags.Duration("timeout", 3*time.Minute, "for everything")
 	if err := flags.Parse(os.Args[2:]); err != nil {
@@ -51,8 +57,10 @@ func main() {
 		err = record(ctx, *program, *version, *file, out.Logf(*verbose))
 	case "relay":
 		err = relayBeside(ctx, *program, *relay, out.Logf(*verbose))
+	case "policy":
+		err = tryPolicies(ctx, *program, *docs, out.Logf(*verbose))
 	default:
-		err = fmt.Errorf("%q: want record or relay", os.Args[1])
+		err = fmt.Errorf("%q: want record, relay or policy", os.Args[1])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "headscale:", err)

@@ -30,7 +30,7 @@ func record(ctx context.Context, program, version, file string, logf logger.Logf
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s, err := startServer(ctx, program, dir, nowhere, logf)
+	s, err := startServer(ctx, program, dir, nowhere, openPolicy, logf)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func oneRelay(ctx context.Context, headscale, relay string, byList bool, logf lo
 	if err != nil {
 		return err
 	}
-	s, err := startServer(ctx, headscale, dir, derpMap, logf)
+	s, err := startServer(ctx, headscale, dir, derpMap, openPolicy, logf)
 	if err != nil {
 		return err
 	}

@@ -55,12 +55,13 @@ unix_socket: {{.Dir}}/headscale.sock
 unix_socket_permission: "0770"
 `))
 
-const policy = `{
+// openPolicy lets everybody reach everybody.
+const openPolicy = `{
   "tagOwners": {"tag:relay": ["ann@"], "tag:server": ["ben@"]},
   "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]
 }`
 
-// server is a Headscale server with the users ann and ben.
+// server is a Headscale server with the users ann, ben and derp.
 type server struct {
 	program, dir, addr string
 	proc               *programs.Program
@@ -72,7 +73,7 @@ type server struct {
 
 // startServer starts a server in a new folder below dir. derpMap is what nodes
 // are told of relays, in Headscale's YAML.
-func startServer(ctx context.Context, program, dir, derpMap string, logf logger.Logf) (_ *server, err error) {
+func startServer(ctx context.Context, program, dir, derpMap, policy string, logf logger.Logf) (_ *server, err error) {
 	port, err := programs.FreePort()
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func startServer(ctx context.Context, program, dir, derpMap string, logf logger.
 	if err := s.proc.AwaitListener(ctx, "unix", filepath.Join(dir, "headscale.sock")); err != nil {
 		return nil, err
 	}
-	for _, user := range []string{"ann", "ben"} {
+	for _, user := range []string{"ann", "ben", "derp"} {
 		var made struct {
 			ID json.RawMessage `json:"id"`
 		}
