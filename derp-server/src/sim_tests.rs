@@ -394,6 +394,23 @@ fn an_idle_client_hears_from_the_relay_each_minute() {
 }
 
 #[test]
+fn packets_do_not_wait_until_all_who_are_idle_have_heard() {
+    let mut sim = sim();
+    let mut clients: Vec<_> = (0..200).map(|n| sim.plain(n)).collect();
+    sim.pass(Duration::from_millis(59_999));
+    sim.now += Duration::from_millis(1);
+    let to = clients[199].key;
+    clients[0].send_packet(to, b"packet");
+    sim.step(0);
+    assert_eq!(clients[199].packets().len(), 1);
+    let heard = clients[..199].iter_mut().map(|client| client.receive().len());
+    assert_eq!(heard.sum::<usize>(), 64);
+    while sim.step(0) {}
+    let heard = clients.iter_mut().map(|client| client.receive().len());
+    assert_eq!(heard.sum::<usize>(), 200 - 64);
+}
+
+#[test]
 fn a_receiver_that_stops_loses_its_oldest_packets_and_then_its_connection() {
     for link in LINKS {
         let mut sim = sim();

@@ -26,6 +26,10 @@ use crate::tls13::Opener;
 use crate::turn::{READ_SIZE, Turn};
 use crate::tx::SendContext;
 
+/// How many timers are dealt with before connections are read again, so that packets do not wait
+/// while thousands of clients are told that the relay is there.
+const TIMERS_PER_TURN: usize = 64;
+
 /// A connection that this worker serves.
 #[derive(Debug)]
 struct Conn {
@@ -89,7 +93,7 @@ impl Worker {
             conns: Slab::new(),
             tokens: HashMap::default(),
             ready: VecDeque::new(),
-            timers: Timers::default(),
+            timers: Timers::new(now),
             turn: Turn::new(now),
             stopped: false,
         }
@@ -264,10 +268,13 @@ impl Worker {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due, as far as one turn goes.
     pub(crate) fn on_timers(&mut self) {
         let now = self.turn.now;
-        while let Some((id, timer)) = self.timers.pop(now) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((id, timer)) = self.timers.pop(now) else {
+                return;
+            };
             let Some(at) = self.tokens.get(&id).copied() else {
                 continue;
             };
@@ -437,6 +444,8 @@ impl Worker {
         let peer = Arc::clone(&conn.inbound.peer);
         let id = peer.id;
         self.tokens.remove(&id);
+        self.timers
+            .forget(self.conns.len(), |id| !self.tokens.contains_key(&id));
         let (packets, bytes) = (conn.inbound.packets_received, conn.inbound.bytes_received);
         if let (Some(registry), Some(fd)) =
             (&self.registry, peer.wire().and_then(|wire| wire.poll_fd()))
