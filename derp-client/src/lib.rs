@@ -53,6 +53,7 @@ mod connector;
 mod dial;
 mod endpoint;
 mod error;
+mod forward;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -85,6 +86,7 @@ pub use connector::{Connector, Transport};
 pub use error::{
     CloseReason, ConnectError, Fault, LoginError, PingError, RecvError, SendError, Stage,
 };
+pub use forward::ForwardBatch;
 pub use login::Login;
 pub use proxy::{Proxy, ProxyEnvironment, ProxyError};
 pub use reader::ClientReader;

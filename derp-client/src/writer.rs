@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derp_proto::{ClientFrame, MAX_PACKET_LEN, NodePublic, PingData};
+use derp_proto::{ClientFrame, NodePublic, PingData};
 use tokio::time::{Instant, timeout};
 
 use crate::client::ConnectionInfo;
 use crate::error::{CloseReason, PingError, SendError};
+use crate::forward::{ForwardBatch, check_len};
 use crate::link::{Link, WRITE_TIMEOUT};
 
 /// How long a packet of the mesh may take to be written (`derp/derp_client.go`): clients of the
@@ -74,6 +75,19 @@ impl ClientWriter {
         let frame = ClientFrame::ForwardPacket { src, dst, packet };
         self.link
             .write(FORWARD_TIMEOUT, |out| out.frame(&frame))
+            .await
+    }
+
+    /// Sends packets that clients of this relay sent to clients of the other. For mesh peers, as
+    /// [`Self::forward_packet`] is; the connection is closed if this takes longer than five
+    /// seconds, so that a batch should not be larger than what the slowest path takes in that
+    /// time.
+    ///
+    /// # Errors
+    /// The connection's end.
+    pub async fn forward_all(&self, batch: &ForwardBatch) -> Result<(), SendError> {
+        self.link
+            .write(FORWARD_TIMEOUT, |out| out.encoded(batch.frames()))
             .await
     }
 
@@ -169,14 +183,4 @@ impl ClientWriter {
     async fn write(&self, frame: &ClientFrame<'_>) -> Result<(), SendError> {
         self.link.write(WRITE_TIMEOUT, |out| out.frame(frame)).await
     }
-}
-
-fn check_len(packet: &[u8]) -> Result<(), SendError> {
-    if packet.len() > MAX_PACKET_LEN {
-        return Err(SendError::TooLong {
-            len: packet.len(),
-            max: MAX_PACKET_LEN,
-        });
-    }
-    Ok(())
 }

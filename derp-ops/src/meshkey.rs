@@ -1,5 +1,8 @@
 //! The file with the key that the relays of one region share: 64 hexadecimal digits, with white
 //! space around them (`types/key/derp.go`).
+//!
+//! It may have a second one, on a line of its own, so that keys can be exchanged while the region
+//! runs: the first is shown to other relays, and both are accepted from them.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +16,8 @@ use crate::secret_file::{self, OpenMode, SecretFileError, TooOpen};
 pub struct MeshKeyFile {
     /// The key.
     pub key: MeshKey,
+    /// Another one, which is accepted as well.
+    pub other: Option<MeshKey>,
     /// Set where others than the file's owner may read it.
     pub too_open: Option<TooOpen>,
 }
@@ -26,8 +31,8 @@ pub enum MeshKeyFileError {
     File(#[from] SecretFileError),
     /// The file holds something else.
     #[error(
-        "{path} does not hold a mesh key: exactly 64 hexadecimal digits; make one with: \
-         openssl rand -hex 32"
+        "{path} does not hold a mesh key: exactly 64 hexadecimal digits, or twice as many on two \
+         lines while keys are exchanged; make one with: openssl rand -hex 32"
     )]
     NotAKey {
         /// The file.
@@ -49,17 +54,25 @@ pub enum MeshKeyFileError {
 /// No usable key is there, or the file is too open and `on_open` refuses that.
 pub fn load(path: &Path, on_open: OpenMode) -> Result<MeshKeyFile, MeshKeyFileError> {
     let file = secret_file::read(path, on_open)?;
-    match MeshKey::from_secret_text(&file.text) {
-        Ok(key) => Ok(MeshKeyFile {
-            key,
-            too_open: file.too_open,
-        }),
-        Err(KeyError::Zero) => Err(MeshKeyFileError::Zero(path.to_owned())),
-        Err(source) => Err(MeshKeyFileError::NotAKey {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    let text = file.text.trim();
+    let (first, second) = match text.split_once(['\r', '\n']) {
+        Some((first, second)) => (first, Some(second)),
+        None => (text, None),
+    };
+    let read = |text: &str| {
+        MeshKey::from_secret_text(text).map_err(|err| match err {
+            KeyError::Zero => MeshKeyFileError::Zero(path.to_owned()),
+            source => MeshKeyFileError::NotAKey {
+                path: path.to_owned(),
+                source,
+            },
+        })
+    };
+    Ok(MeshKeyFile {
+        key: read(first)?,
+        other: second.map(read).transpose()?,
+        too_open: file.too_open,
+    })
 }
 
 #[cfg(test)]
@@ -94,15 +107,31 @@ mod tests {
     }
 
     #[test]
+    fn a_second_line_is_another_key() {
+        let second = "ab".repeat(32);
+        for between in ["\n", "\r\n", " \n\n "] {
+            let file = load_text(&format!("{DIGITS}{between}{second}\n")).unwrap();
+            let keys = [DIGITS, &second].map(|digits| MeshKey::from_secret_text(digits).unwrap());
+            assert!(file.key.ct_eq(&keys[0]));
+            assert!(file.other.unwrap().ct_eq(&keys[1]));
+        }
+        assert!(load_text(DIGITS).unwrap().other.is_none());
+    }
+
+    #[test]
     fn anything_else_is_refused_with_a_remedy() {
-        let not_a_key = "FILE does not hold a mesh key: exactly 64 hexadecimal digits; \
-                         make one with: openssl rand -hex 32";
+        let not_a_key = "FILE does not hold a mesh key: exactly 64 hexadecimal digits, or twice \
+                         as many on two lines while keys are exchanged; make one with: \
+                         openssl rand -hex 32";
         for content in [
             "",
             "badf00d",
             &DIGITS[1..],
             &format!("{DIGITS}0"),
             &DIGITS.replace('6', "g"),
+            &format!("{DIGITS} {DIGITS}"),
+            &format!("{DIGITS}\n{DIGITS}\n{DIGITS}"),
+            &format!("{DIGITS}\nbadf00d"),
         ] {
             assert_eq!(load_text(content).unwrap_err(), not_a_key, "{content:?}");
         }

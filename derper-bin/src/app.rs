@@ -4,6 +4,7 @@ mod admit;
 mod ends;
 mod go_verify;
 mod listen;
+mod mesh;
 mod numbers;
 mod pages;
 mod recheck;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use derp_mesh::Mesh;
 use derp_server::{DrainPlan, ListenOptions, Listener, Pages, PagesConfig, Server};
 use derp_stun::{StunHandle, StunServer};
 use derp_verify::ListenerId;
@@ -48,6 +50,7 @@ pub struct App {
     socket_files: Vec<SocketFile>,
     http: Option<(Listener, ListenOptions)>,
     stun: Option<StunServer>,
+    mesh: Option<Mesh>,
     tls: Option<Arc<Caretaker>>,
     admit: Arc<Admit>,
     bootstrap_dns: Arc<BootstrapDns>,
@@ -121,17 +124,24 @@ impl App {
             Arc::clone(&bootstrap_dns),
             challenges,
         );
-        let mut builder = Server::builder(key)
+        let mut builder = Server::builder(key.clone())
             .shared_verifier(admit.clone())
             .tunables(config.tunables.clone())
             .pages(Pages::new(pages_config(&config, port), pages));
-        if let Some(key) = &config.mesh.key {
+        for key in [&config.mesh.key, &config.mesh.other_key]
+            .into_iter()
+            .flatten()
+        {
             builder = builder.mesh_key(key.clone());
         }
         let server = builder
             .start()
             .context("cannot start the relay's threads")?;
         numbers.attach(server.clone());
+        let mesh = mesh::links(&config.mesh, &server, key);
+        if let Some(mesh) = &mesh {
+            numbers.attach_mesh(mesh.clone());
+        }
 
         let mut options = match &tls {
             Some(tls) => ListenOptions::tls("main", tls.config()),
@@ -169,6 +179,7 @@ impl App {
             socket_files,
             http,
             stun,
+            mesh,
             tls,
             admit,
             bootstrap_dns,
@@ -238,6 +249,7 @@ impl App {
             socket_files,
             http,
             stun,
+            mesh,
             tls,
             admit,
             bootstrap_dns,
@@ -259,6 +271,9 @@ impl App {
         }
         if let Some(stun) = stun {
             tasks.spawn(async move { match stun.serve().await {} });
+        }
+        if let Some(mesh) = mesh {
+            tasks.spawn(async move { match mesh.run().await {} });
         }
         if let Some(tls) = tls.clone() {
             tasks.spawn(async move { match tls.run().await {} });

@@ -167,7 +167,8 @@ impl Config {
         if config.admission.asks_others() {
             config.tunables.verify_timeout += VERIFY_QUEUE_TIME;
         }
-        unbuilt::check(reader, &config);
+        proxies::check_stun(reader, &config);
+        unbuilt::check(reader);
         let too_open = reader.too_open();
         let warnings = reader.finish()?;
         Ok(Self {

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use derp_mesh::Mesh;
 use derp_ops::exposition::{Exposition, Kind};
 use derp_server::{MetricKind, MetricVisitor, Sample, Server, Value};
 use derp_stun::StunHandle;
 
 use super::admit::Admit;
+use super::mesh;
 use super::recheck::Rechecks;
 use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
@@ -22,6 +24,8 @@ pub(super) struct Numbers {
     /// The server's pages lead here, and this leads back to the server: so it is taken out when
     /// the server stops.
     server: Mutex<Option<Server>>,
+    /// The same holds for the links, which hold the server.
+    mesh: Mutex<Option<Mesh>>,
     stun: Option<StunHandle>,
     bootstrap_dns: Arc<BootstrapDns>,
     admit: Arc<Admit>,
@@ -43,6 +47,7 @@ impl Numbers {
     ) -> Self {
         Self {
             server: Mutex::new(None),
+            mesh: Mutex::new(None),
             stun,
             bootstrap_dns,
             admit,
@@ -64,7 +69,16 @@ impl Numbers {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
     }
 
+    pub(super) fn attach_mesh(&self, mesh: Mesh) {
+        *self.mesh.lock().unwrap_or_else(PoisonError::into_inner) = Some(mesh);
+    }
+
     pub(super) fn detach(&self) {
+        let _mesh = self
+            .mesh
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         // Dropped after the lock: dropping a server ends its threads.
         let _server = self
             .server
@@ -108,6 +122,9 @@ impl Numbers {
         }
         self.bootstrap_dns.expose(&mut metrics);
         self.certs.expose(&mut metrics);
+        if let Some(mesh) = &*self.mesh.lock().unwrap_or_else(PoisonError::into_inner) {
+            mesh::expose(&mesh.links(), &mut metrics);
+        }
         for counters in self.admit.current().counters() {
             for (result, count) in counters.iter() {
                 let labels = [("verifier", counters.name()), ("result", result.label())];

@@ -1,47 +1,61 @@
 //! The region's other relays, and the key that they share.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use derp_ops::meshkey;
+use derp_client::{Roots, ServerUrl};
+use derp_ops::meshkey::{self, MeshKeyFile};
 use derp_proto::{KeyError, MeshKey};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::Manner;
 use super::reader::Reader;
 use crate::problem::chain;
-use crate::settings::{MESH_KEY_TEXT, MESH_PSK_FILE, MESH_WITH};
+use crate::settings::{MESH_CA_FILE, MESH_KEY_TEXT, MESH_NAME, MESH_PSK_FILE, MESH_WITH};
 
 /// The relay's place in its region.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mesh {
     /// The key; `None` for a relay on its own.
     pub key: Option<MeshKey>,
+    /// Another key that is accepted from other relays.
+    pub other_key: Option<MeshKey>,
     /// The relays that it watches.
     pub with: Vec<MeshPeer>,
+    /// A name whose addresses are relays that it watches.
+    pub name: Option<ServerUrl>,
+    /// The authorities of the other relays' certificates.
+    pub roots: Roots,
 }
 
 /// Another relay of the region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshPeer {
-    /// Its host, perhaps with a port.
-    pub host: String,
-    /// Where to connect to instead; TLS still wants `host`.
-    pub dial: Option<String>,
+    /// As it was written.
+    pub text: String,
+    /// Where it is; its certificate is for this host.
+    pub url: ServerUrl,
+    /// Where to connect to instead.
+    pub dial: Option<derp_client::Host>,
 }
 
 impl FromStr for MeshPeer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split('/').collect();
-        match parts.as_slice() {
-            [host] if !host.is_empty() => Ok(Self {
-                host: (*host).to_owned(),
-                dial: None,
-            }),
-            [host, dial] if !host.is_empty() && !dial.is_empty() => Ok(Self {
-                host: (*host).to_owned(),
-                dial: Some((*dial).to_owned()),
+        let (host, dial) = match text.split_once('/') {
+            Some((host, dial)) => (host, Some(dial)),
+            None => (text, None),
+        };
+        let dial = dial.map(str::parse).transpose();
+        match (url(host), dial) {
+            (Ok(url), Ok(dial)) => Ok(Self {
+                text: text.to_owned(),
+                url,
+                dial,
             }),
             _ => Err(format!(
                 "{text:?} is not a relay; write host, or host/where-to-connect"
@@ -50,22 +64,81 @@ impl FromStr for MeshPeer {
     }
 }
 
+/// The relay at `host`, which may have a port (`cmd/derper/mesh.go`).
+fn url(host: &str) -> Result<ServerUrl, String> {
+    let url = format!("https://{host}/derp").parse();
+    match url {
+        Ok(url) if !host.contains(['/', '@', '?', '#']) => Ok(url),
+        _ => Err(format!("{host:?} is no host, or host:port")),
+    }
+}
+
 impl Mesh {
     pub(super) fn read(reader: &mut Reader<'_>, dev: bool) -> Self {
-        let key = if dev {
-            key_from_env(reader)
+        let mut mesh = Self::default();
+        if dev {
+            mesh.key = key_from_env(reader);
         } else {
-            key_from_file(reader)
-        };
-        let mut with = Vec::new();
+            mesh.read_keys(reader);
+        }
         for entry in reader.list(&MESH_WITH) {
             match entry.parse() {
-                Ok(peer) => with.push(peer),
+                Ok(peer) if mesh.with.contains(&peer) => {}
+                Ok(peer) => mesh.with.push(peer),
                 Err(what) => reader.reject(&MESH_WITH, what),
             }
         }
-        Self { key, with }
+        mesh.name = reader.optional(&MESH_NAME, url);
+        if let Some(path) = reader.path(&MESH_CA_FILE) {
+            match roots(&path) {
+                Ok(roots) => mesh.roots = roots,
+                Err(what) => reader.reject(&MESH_CA_FILE, what),
+            }
+        }
+        for (setting, is_set) in [
+            (&MESH_WITH, !mesh.with.is_empty()),
+            (&MESH_NAME, mesh.name.is_some()),
+        ] {
+            let has_key_setting = reader.given(&MESH_PSK_FILE).is_some();
+            if is_set && mesh.key.is_none() && !has_key_setting {
+                let name = reader.name_of(setting);
+                reader.problem(format!(
+                    "{name}: other relays want the key that the region shares; put it into a \
+                     file and name that with -mesh-psk-file"
+                ));
+            }
+        }
+        mesh
     }
+
+    /// Whether there are other relays to watch.
+    #[must_use]
+    pub const fn has_others(&self) -> bool {
+        !self.with.is_empty() || self.name.is_some()
+    }
+
+    fn read_keys(&mut self, reader: &mut Reader<'_>) {
+        let Some(file) = key_from_file(reader) else {
+            return;
+        };
+        self.key = Some(file.key);
+        self.other_key = file.other;
+    }
+}
+
+fn roots(path: &Path) -> Result<Roots, String> {
+    let pem = fs::read(path).map_err(|err| format!("cannot read it: {err}"))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let added = certificate
+            .map_err(|err| err.to_string())
+            .and_then(|der| roots.add(der).map_err(|err| err.to_string()));
+        added.map_err(|err| format!("not a file of certificates: {err}"))?;
+    }
+    if roots.is_empty() {
+        return Err("there is no certificate in it".to_owned());
+    }
+    Ok(Roots::Custom(Arc::new(roots)))
 }
 
 fn key_from_env(reader: &mut Reader<'_>) -> Option<MeshKey> {
@@ -77,7 +150,7 @@ fn key_from_env(reader: &mut Reader<'_>) -> Option<MeshKey> {
     })
 }
 
-fn key_from_file(reader: &mut Reader<'_>) -> Option<MeshKey> {
+fn key_from_file(reader: &mut Reader<'_>) -> Option<MeshKeyFile> {
     if reader.given(&MESH_KEY_TEXT).is_some() {
         let name = reader.name_of(&MESH_KEY_TEXT);
         reader.warn(format!(
@@ -89,9 +162,9 @@ fn key_from_file(reader: &mut Reader<'_>) -> Option<MeshKey> {
         .path(&MESH_PSK_FILE)
         .or_else(|| default_path(reader))?;
     match meshkey::load(&path, reader.on_open(&MESH_PSK_FILE)) {
-        Ok(file) => {
-            reader.warn_too_open(file.too_open);
-            Some(file.key)
+        Ok(mut file) => {
+            reader.warn_too_open(file.too_open.take());
+            Some(file)
         }
         Err(err) => {
             reader.problem(format!(
@@ -125,20 +198,30 @@ mod tests {
 
     #[test]
     fn a_relay_is_a_host_and_perhaps_where_to_connect() {
-        let peer = |host: &str, dial: Option<&str>| MeshPeer {
-            host: host.to_owned(),
-            dial: dial.map(str::to_owned),
+        let parsed = |text: &str| {
+            let peer: MeshPeer = text.parse().unwrap();
+            assert_eq!(peer.text, text);
+            let host = peer.url.host().with_port(peer.url.port());
+            (
+                host,
+                peer.url.path().to_owned(),
+                peer.dial.map(|dial| dial.to_string()),
+            )
+        };
+        let peer = |host: &str, dial: Option<&str>| {
+            (host.to_owned(), "/derp".to_owned(), dial.map(str::to_owned))
         };
         assert_eq!(
-            "derp1a.example.com".parse(),
-            Ok(peer("derp1a.example.com", None))
+            parsed("derp1a.example.com"),
+            peer("derp1a.example.com:443", None)
         );
-        assert_eq!("derp1a:8443".parse(), Ok(peer("derp1a:8443", None)));
+        assert_eq!(parsed("derp1a:8443"), peer("derp1a:8443", None));
         assert_eq!(
-            "derp1a/10.0.0.1".parse(),
-            Ok(peer("derp1a", Some("10.0.0.1")))
+            parsed("derp1a:8443/10.0.0.1"),
+            peer("derp1a:8443", Some("10.0.0.1"))
         );
-        for text in ["a/b/c", "/b", "a/", ""] {
+        assert_eq!(parsed("[2001:db8::1]:443/b").1, "/derp");
+        for text in ["a/b/c", "/b", "a/", "", "a b", "me@a", "a?b", "a:x"] {
             assert_eq!(
                 text.parse::<MeshPeer>(),
                 Err(format!(

@@ -1,18 +1,12 @@
 //! What operators may ask of the reference and this version does not do. It does not start then:
 //! a relay that ignores what it was told is worse than none.
 
-use super::Config;
 use super::reader::Reader;
-use crate::settings::{ACE, MESH_WITH, SECRETS_URL, Setting, UNPUBLISHED_DNS};
+use crate::settings::{ACE, SECRETS_URL, Setting, UNPUBLISHED_DNS};
 
-pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
+pub(super) fn check(reader: &mut Reader<'_>) {
     let ace = reader.switch(&ACE);
-    let asked: [(&Setting, bool, &str); 4] = [
-        (
-            &MESH_WITH,
-            !config.mesh.with.is_empty(),
-            "this version cannot connect to other relays; give each relay a region of its own",
-        ),
+    let asked: [(&Setting, bool, &str); 3] = [
         (
             &SECRETS_URL,
             reader.given(&SECRETS_URL).is_some(),

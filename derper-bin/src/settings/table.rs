@@ -64,6 +64,9 @@ settings! {
         "The UDP port of STUN, on the address of -a.")
         .flag(Group::Listening, "stun-port", "PORT")
         .env("DERP_STUN_PORT", &[same("DERP_PORT_STUN"), same("DERPER_STUN_PORT")]);
+    STUN_ADDRESS = Setting::new("stun.address", Kind::Text, "",
+        "The address that STUN listens on, where that is not the one of listen.address: :: for \
+         all. Behind a proxy the relay listens on 127.0.0.1, and STUN must not.");
     EXTRA_LISTENERS = Setting::new("listen.extra", Kind::List, "",
         "Where to listen besides: unix:/path, :port, ip:port or [ip6]:port, served like \
          listen.address; with http: in front, as http:unix:/path, plain HTTP is served there.");
@@ -368,13 +371,22 @@ settings! {
 
     // Mesh
     MESH_PSK_FILE = Setting::new("mesh.key_file", Kind::Path, "",
-        "The file with the key that the relays of the region share, 64 hexadecimal digits. \
-         Default without a configuration file: /home/derp/keys/derp-mesh.key or \
-         ~/keys/derp-mesh.key, where one exists.")
+        "The file with the key that the relays of the region share, 64 hexadecimal digits; a key \
+         on a second line is accepted as well. Default without a configuration file: \
+         /home/derp/keys/derp-mesh.key or ~/keys/derp-mesh.key, where one exists.")
         .flag(Group::Mesh, "mesh-psk-file", "FILE").env("DERP_MESH_PSK_FILE", &[]);
-    MESH_WITH = Setting::new("mesh_with", Kind::List, "",
-        "The region's other relays. Not in this version.")
-        .flag(Group::Mesh, "mesh-with", "HOSTS").env("DERP_MESH_WITH", &[]).not_in_file();
+    MESH_WITH = Setting::new("mesh.with", Kind::List, "",
+        "The region's other relays: host, host:port, or host/address to connect to an address \
+         and still want the host's certificate. This relay may be among them.")
+        .flag(Group::Mesh, "mesh-with", "HOSTS").env("DERP_MESH_WITH", &[]);
+    MESH_NAME = Setting::new("mesh.name", Kind::Text, "",
+        "A DNS name, perhaps with a port, whose addresses are the region's relays, this one \
+         among them. It is looked up every ten seconds.")
+        .flag(Group::Mesh, "mesh-name", "HOST").env("DERP_MESH_NAME", &[]);
+    MESH_CA_FILE = Setting::new("mesh.ca_file", Kind::Path, "",
+        "Certificates of the authorities that the other relays' certificates come from, in place \
+         of those that the system trusts.")
+        .flag(Group::Mesh, "mesh-ca-file", "FILE").env("DERP_MESH_CA_FILE", &[]);
     MESH_KEY_TEXT = Setting::new("mesh_key", Kind::Text, "",
         "The mesh key itself, for -dev.")
         .env("TAILSCALE_DERPER_MESH_KEY", &[]).not_in_file().secret();

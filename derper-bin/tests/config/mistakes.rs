@@ -117,7 +117,8 @@ fn every_mistake_has_its_own_message() {
             "-mesh-psk-file {}/derper.key",
             &[],
             "-mesh-psk-file: {}/derper.key does not hold a mesh key: exactly 64 hexadecimal \
-             digits; make one with: openssl rand -hex 32: key must be exactly 64 hexadecimal digits",
+             digits, or twice as many on two lines while keys are exchanged; make one with: \
+             openssl rand -hex 32: key must be exactly 64 hexadecimal digits",
         ),
         (
             "-rate-config {}/empty",
@@ -250,8 +251,8 @@ fn every_mistake_has_its_own_message() {
         (
             "-mesh-with derp1a.example.com",
             &[],
-            "-mesh-with: this version cannot connect to other relays; give each relay a region of \
-             its own",
+            "-mesh-with: other relays want the key that the region shares; put it into a file and \
+             name that with -mesh-psk-file",
         ),
         (
             "-mesh-with a/b/c",
