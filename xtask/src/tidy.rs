@@ -40,6 +40,7 @@ const BANNED: &[(&str, &[&str], &str)] = &[
             "anyhow",
             "toml",
             "derp-client",
+            "derp-mesh",
             "derp-stun",
             "derp-ops",
         ],
@@ -49,6 +50,11 @@ const BANNED: &[(&str, &[&str], &str)] = &[
         "derp-client",
         &["derp-server", "clap", "anyhow"],
         "a client needs no relay",
+    ),
+    (
+        "derp-mesh",
+        &["derp-ops", "derp-verify", "clap", "anyhow"],
+        "embedders mesh relays as well; derp-server knows verifiers",
     ),
     (
         "derp-certs",
