@@ -2,12 +2,14 @@
 //!
 //! Peers can cause events; what they cause goes through a [`crate::log_budget::LogBudget`] first.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::reload::Handle;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,20 +62,44 @@ pub fn check_filter(filter: &str) -> Result<(), LoggingError> {
     parse_filter(filter).map(drop)
 }
 
+/// The log of this process, to change what it shows.
+pub struct Log {
+    filter: Box<dyn Fn(EnvFilter) + Send + Sync>,
+}
+
+impl Log {
+    /// Shows what `filter` says from now on.
+    ///
+    /// # Errors
+    /// [`LoggingError::Filter`]; then nothing changes.
+    pub fn set_filter(&self, filter: &str) -> Result<(), LoggingError> {
+        let filter = parse_filter(filter)?;
+        (self.filter)(filter);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").finish_non_exhaustive()
+    }
+}
+
 /// Sets up the log of this process, on standard error; with colours only on a terminal.
 ///
 /// # Errors
 /// [`LoggingError::Filter`], and [`LoggingError::AlreadySet`] the second time.
-pub fn init(logging: &Logging) -> Result<(), LoggingError> {
-    let subscriber = subscriber(logging, io::stderr, io::stderr().is_terminal())?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySet)
+pub fn init(logging: &Logging) -> Result<Log, LoggingError> {
+    let (subscriber, log) = subscriber(logging, io::stderr, io::stderr().is_terminal())?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySet)?;
+    Ok(log)
 }
 
 fn subscriber<W>(
     logging: &Logging,
     writer: W,
     colours: bool,
-) -> Result<Box<dyn Subscriber + Send + Sync>, LoggingError>
+) -> Result<(Box<dyn Subscriber + Send + Sync>, Log), LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -82,9 +108,26 @@ where
         .with_env_filter(filter)
         .with_writer(writer);
     Ok(match logging.format {
-        Format::Text => Box::new(builder.with_ansi(colours).finish()),
-        Format::Json => Box::new(builder.json().flatten_event(true).finish()),
+        Format::Text => {
+            let builder = builder.with_ansi(colours).with_filter_reloading();
+            let log = log(builder.reload_handle());
+            (Box::new(builder.finish()), log)
+        }
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let log = log(builder.reload_handle());
+            (Box::new(builder.finish()), log)
+        }
     })
+}
+
+fn log<S: 'static>(handle: Handle<EnvFilter, S>) -> Log {
+    Log {
+        filter: Box::new(move |filter| {
+            // It fails where the log has gone, and nobody would see the difference.
+            let _gone = handle.reload(filter);
+        }),
+    }
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
@@ -137,7 +180,7 @@ mod tests {
             format,
             filter: filter.to_owned(),
         };
-        let subscriber = subscriber(&logging, move || writer.clone(), colours).unwrap();
+        let (subscriber, _log) = subscriber(&logging, move || writer.clone(), colours).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "derp_server", clients = 3, "started");
             tracing::debug!(target: "derp_server", "detail");
@@ -155,6 +198,28 @@ mod tests {
         assert_eq!(lines("warn"), 1);
         assert_eq!(lines("off"), 0);
         assert_eq!(lines("warn,derp_server=debug"), 3);
+    }
+
+    #[test]
+    fn the_filter_can_be_changed() {
+        for format in [Format::Text, Format::Json] {
+            let buffer = Buffer::default();
+            let writer = buffer.clone();
+            let logging = Logging {
+                format,
+                ..Logging::default()
+            };
+            let (subscriber, log) = subscriber(&logging, move || writer.clone(), false).unwrap();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::debug!("hidden");
+                log.set_filter("debug").unwrap();
+                tracing::debug!("seen");
+                log.set_filter("inof").unwrap_err();
+                tracing::debug!("seen still");
+            });
+            let bytes = buffer.0.lock().unwrap().clone();
+            assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), 2);
+        }
     }
 
     #[test]

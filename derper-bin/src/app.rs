@@ -3,30 +3,39 @@
 mod admit;
 mod ends;
 mod go_verify;
+mod inherited;
 mod listen;
 mod mesh;
 mod numbers;
+mod operators;
 mod pages;
+mod readiness;
 mod recheck;
+mod reload;
 mod unix_socket;
 mod verifiers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use derp_mesh::Mesh;
+use derp_ops::logging::Log;
 use derp_server::{DrainPlan, ListenOptions, Listener, Pages, PagesConfig, Server};
 use derp_stun::{StunHandle, StunServer};
 use derp_verify::ListenerId;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::admit::Admit;
 pub use self::listen::BindError;
+use self::listen::Sockets;
 use self::numbers::Numbers;
-use self::pages::OperatorPages;
+use self::pages::{OperatorPages, Public};
+use self::readiness::Readiness;
+use self::reload::Reload;
 use self::unix_socket::SocketFile;
 pub use self::unix_socket::UnixBindError;
 use self::verifiers::Verifiers;
@@ -34,8 +43,9 @@ use crate::bootstrap_dns::{BootstrapDns, SystemResolver};
 use crate::config::{Config, Tls};
 use crate::derpmap_hint::Hint;
 use crate::host::Host;
-use crate::problem::chain;
 use crate::random;
+use crate::service_manager;
+use crate::signals;
 use crate::tls::Caretaker;
 use crate::tls::challenges::Challenges;
 use crate::tls::numbers::CertNumbers;
@@ -49,14 +59,23 @@ pub struct App {
     /// The names of Unix sockets, which go with the relay.
     socket_files: Vec<SocketFile>,
     http: Option<(Listener, ListenOptions)>,
+    /// For operators alone.
+    metrics: Option<TcpListener>,
     stun: Option<StunServer>,
     mesh: Option<Mesh>,
     tls: Option<Arc<Caretaker>>,
     admit: Arc<Admit>,
     bootstrap_dns: Arc<BootstrapDns>,
     numbers: Arc<Numbers>,
+    pages: Arc<OperatorPages>,
+    readiness: Arc<Readiness>,
     drain: DrainPlan,
     host: Host,
+    /// The port that clients come to.
+    port: u16,
+    /// What the log shows, and how to change that.
+    filter: String,
+    log: Option<Log>,
     hint: Option<Hint>,
 }
 
@@ -70,26 +89,10 @@ impl App {
     /// # Panics
     /// Outside of a tokio runtime with I/O enabled.
     pub fn bind(mut config: Config, now: SystemTime) -> anyhow::Result<Self> {
-        let mut socket_files = Vec::new();
-        let mode = config.listen.unix_mode;
-        let main = listen::place(&config.listen.main(), "-a", mode, &mut socket_files)?;
-        let mut extra = Vec::new();
-        for other in &config.listen.extra {
-            let listener = listen::place(&other.place, "listen.extra", mode, &mut socket_files)?;
-            extra.push((listener, other.is_plain));
-        }
-        // Behind a Unix socket there is a proxy, and clients come to its port.
-        let port = match main.local_addr() {
-            Some(address) => address.port(),
-            None => config.listen.address.port,
-        };
-        let http = match config.listen.http {
-            Some(address) => Some(listen::tcp(address, "-http-port")?),
-            None => None,
-        };
-        let stun = config.stun.map(listen::stun).transpose()?;
-        let stun_failed = stun.as_ref().is_some_and(Option::is_none);
-        let stun = stun.flatten();
+        let sockets = Sockets::bind(&config)?;
+        let (main, http, stun) = (sockets.main, sockets.http, sockets.stun);
+        let bound = main.local_addr().map_or(443, |address| address.port());
+        let port = config.public_port.unwrap_or(bound);
 
         let key = config.key.private_key(random::private_key)?;
         let tls = std::mem::replace(&mut config.tls, Tls::Off);
@@ -115,19 +118,24 @@ impl App {
             cert_numbers,
         ));
         numbers.note_config(&config);
-        if stun_failed {
+        if sockets.has_stun_failed {
             numbers.note_stun_failed();
         }
-        let pages = OperatorPages::new(
+        let readiness = Arc::new(Readiness::default());
+        let pages = Arc::new(OperatorPages::new(
             &config,
             Arc::clone(&numbers),
+            Arc::clone(&readiness),
             Arc::clone(&bootstrap_dns),
             challenges,
-        );
+        ));
         let mut builder = Server::builder(key.clone())
             .shared_verifier(admit.clone())
             .tunables(config.tunables.clone())
-            .pages(Pages::new(pages_config(&config, port), pages));
+            .pages(Pages::new(
+                pages_config(&config, port),
+                Public(Arc::clone(&pages)),
+            ));
         for key in [&config.mesh.key, &config.mesh.other_key]
             .into_iter()
             .flatten()
@@ -151,7 +159,7 @@ impl App {
         options.accept_limit = config.accept_limit;
         options.proxy_protocol = Arc::new(config.proxy_protocol);
         options.trusted_proxies = Arc::new(config.trusted_proxies);
-        let extra = extra.into_iter().map(|(listener, is_plain)| {
+        let extra = sockets.extra.into_iter().map(|(listener, is_plain)| {
             let mut options = options.clone();
             options.id = ListenerId::new("extra");
             options.tls = options.tls.filter(|_| !is_plain);
@@ -162,7 +170,7 @@ impl App {
         port_80.socket = config.socket;
         port_80.only_redirects = true;
 
-        let http = http.map(|listener| (listener, port_80));
+        let http = http.map(|listener| (Listener::from(listener), port_80));
         let hint = tls.as_ref().map(|tls| Hint {
             host: config.host.clone(),
             derp_port: port,
@@ -176,18 +184,31 @@ impl App {
             server,
             main: (main, options),
             extra,
-            socket_files,
+            socket_files: sockets.files,
             http,
+            metrics: sockets.metrics,
             stun,
             mesh,
             tls,
             admit,
             bootstrap_dns,
             numbers,
+            pages,
+            readiness,
             drain: config.drain,
             host: config.host,
+            port,
+            filter: config.logging.filter,
+            log: None,
             hint,
         })
+    }
+
+    /// Has reloads change what this log shows.
+    #[must_use]
+    pub fn with_log(mut self, log: Log) -> Self {
+        self.log = Some(log);
+        self
     }
 
     /// Tells the log where the relay listens and how clients know it.
@@ -200,6 +221,7 @@ impl App {
             tls = self.tls.is_some(),
             stun_port = self.stun.as_ref().map(|stun| stun.local_addr().port()),
             http_port = self.http_port(),
+            metrics_port = self.metrics_port(),
             admits = %self.admit.current(),
             "listening"
         );
@@ -225,6 +247,13 @@ impl App {
             .map(|(listener, _)| listen::port(listener))
     }
 
+    /// The port of the listener for operators.
+    #[must_use]
+    pub fn metrics_port(&self) -> Option<u16> {
+        let address = self.metrics.as_ref()?.local_addr();
+        address.ok().map(|address| address.port())
+    }
+
     /// The relay's core, which serves while the app runs.
     #[must_use]
     pub const fn server(&self) -> &Server {
@@ -240,7 +269,7 @@ impl App {
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()>,
-        mut reloads: mpsc::Receiver<(Config, SystemTime)>,
+        mut reloads: mpsc::Receiver<signals::Reload>,
     ) -> anyhow::Result<()> {
         let Self {
             server,
@@ -248,26 +277,41 @@ impl App {
             extra,
             socket_files,
             http,
+            metrics,
             stun,
             mesh,
             tls,
             admit,
             bootstrap_dns,
             numbers,
+            pages,
+            readiness,
             drain,
+            port,
+            filter,
+            log,
             ..
         } = self;
-        let reload = Reload {
+        let mut reload = Reload {
             server: &server,
             tls: tls.as_deref(),
             admit: &admit,
             numbers: &numbers,
+            pages: &pages,
+            bootstrap_dns: &bootstrap_dns,
+            log: log.as_ref(),
+            filter,
+            port,
         };
         let mut tasks = JoinSet::new();
         let stun_handle = stun.as_ref().map(StunServer::handle);
         for (listener, options) in [Some(main), http].into_iter().flatten().chain(extra) {
             let server = server.clone();
             tasks.spawn(async move { server.serve(listener, options).await });
+        }
+        if let Some(listener) = metrics {
+            let pages = Arc::clone(&pages);
+            tasks.spawn(async move { match operators::serve(listener, pages).await {} });
         }
         if let Some(stun) = stun {
             tasks.spawn(async move { match stun.serve().await {} });
@@ -283,25 +327,33 @@ impl App {
             server.clone(),
             Arc::clone(numbers.rechecks()),
         ));
-        let publisher = server.clone();
+        let served = server.clone();
+        tasks.spawn(async move {
+            let status = || format!("serving {} clients", served.clients().len());
+            match service_manager::keep_alive(status).await {}
+        });
+        let (publisher, names) = (server.clone(), Arc::clone(&bootstrap_dns));
         tasks.spawn(async move {
             let publish = |document: Vec<u8>| publisher.pages().set_bootstrap_dns(document.into());
-            bootstrap_dns
+            names
                 .keep_fresh(SystemResolver, random::shuffle, publish)
                 .await;
         });
 
         tokio::pin!(shutdown);
+        service_manager::ready();
         let ended = loop {
             tokio::select! {
                 () = &mut shutdown => break Ok(()),
-                Some((config, now)) = reloads.recv() => reload.apply(config, now),
+                Some(news) = reloads.recv() => reload.on(news),
                 Some(ended) = tasks.join_next() => break match ended {
                     Ok(()) => Err(anyhow::anyhow!("a part of the relay has ended")),
                     Err(err) => Err(anyhow::Error::new(err).context("a part of the relay failed")),
                 },
             }
         };
+        readiness.stop();
+        service_manager::stopping(drain.hard_stop + Duration::from_secs(5));
         stop(&server, stun_handle.as_ref(), drain).await;
         tasks.shutdown().await;
         server.shutdown().await;
@@ -337,34 +389,4 @@ fn pages_config(config: &Config, port: u16) -> PagesConfig {
         };
     }
     pages
-}
-
-/// What a new configuration can change.
-struct Reload<'a> {
-    server: &'a Server,
-    tls: Option<&'a Caretaker>,
-    admit: &'a Admit,
-    numbers: &'a Numbers,
-}
-
-impl Reload<'_> {
-    fn apply(&self, mut config: Config, now: SystemTime) {
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        let old = self.server.tunables();
-        if *old != config.tunables {
-            tracing::info!(?old, new = ?config.tunables, "limits and times changed");
-            self.server.set_tunables(config.tunables.clone());
-        }
-        self.numbers.note_config(&config);
-        match Verifiers::new(&config.admission, Some(&self.admit.current())) {
-            Ok(verifiers) => self.admit.replace(verifiers),
-            Err(err) => tracing::error!(error = chain(&err), "the old verifiers stay"),
-        }
-        if let Some(tls) = self.tls {
-            tls.reload(&mut config.tls, now);
-        }
-        tracing::info!("configuration reloaded; ports, names and keys change with a restart");
-    }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use derp_ops::exposition::Exposition;
 use serde::Serialize;
+use tokio::sync::watch;
 
 /// How often names are looked up again.
 const REFRESH: Duration = Duration::from_secs(10 * 60);
@@ -47,7 +48,8 @@ type Published = BTreeMap<String, Vec<IpAddr>>;
 /// The published names, their addresses, and who asked for what.
 #[derive(Debug)]
 pub struct BootstrapDns {
-    names: Vec<String>,
+    /// What is looked up; who looks up waits for changes.
+    names: watch::Sender<Vec<String>>,
     published: RwLock<Arc<Published>>,
     counters: Counters,
 }
@@ -74,10 +76,19 @@ impl BootstrapDns {
     #[must_use]
     pub fn new(names: Vec<String>) -> Self {
         Self {
-            names,
+            names: watch::Sender::new(names),
             published: RwLock::default(),
             counters: Counters::default(),
         }
+    }
+
+    /// Publishes these names from now on, and says whether that is a change.
+    pub fn set_names(&self, names: Vec<String>) -> bool {
+        self.names.send_if_modified(|current| {
+            let changed = *current != names;
+            *current = names;
+            changed
+        })
     }
 
     /// Counts a request. `query` is the parameter `q`, decoded; it does not change the answer.
@@ -99,10 +110,12 @@ impl BootstrapDns {
         resolver: &impl Resolve,
         mut shuffle: impl FnMut(&mut [IpAddr]),
     ) -> Option<Vec<u8>> {
-        if self.names.is_empty() {
-            return None;
+        let names = self.names.borrow().clone();
+        if names.is_empty() {
+            return self.unpublish();
         }
-        let Ok(mut published) = tokio::time::timeout(BUDGET, self.look_up(resolver)).await else {
+        let Ok(mut published) = tokio::time::timeout(BUDGET, look_up(&names, resolver)).await
+        else {
             tracing::warn!("bootstrap DNS: looking names up took more than a minute");
             return None;
         };
@@ -121,21 +134,19 @@ impl BootstrapDns {
         Some(document)
     }
 
-    async fn look_up(&self, resolver: &impl Resolve) -> Published {
-        let mut published = Published::new();
-        for name in &self.names {
-            match resolver.resolve(name).await {
-                Ok(addresses) => {
-                    published.insert(name.clone(), addresses);
-                }
-                Err(err) => tracing::warn!(name, error = %err, "bootstrap DNS: look-up failed"),
-            }
-        }
-        published
+    /// Forgets what is published, and returns the empty answer if that is a change.
+    fn unpublish(&self) -> Option<Vec<u8>> {
+        let mut published = self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let changed = !published.is_empty();
+        *published = Arc::default();
+        changed.then(Vec::new)
     }
 
-    /// Looks names up now and every ten minutes, for ever, and hands each new answer to
-    /// `publish`. Drop it at any time.
+    /// Looks names up now, every ten minutes and whenever they change, for ever, and hands each
+    /// new answer to `publish`. Drop it at any time.
     pub async fn keep_fresh(
         &self,
         resolver: impl Resolve,
@@ -144,8 +155,13 @@ impl BootstrapDns {
     ) {
         let mut ticks = tokio::time::interval(REFRESH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut changes = self.names.subscribe();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // The names are here, and so is who changes them.
+                Ok(()) = changes.changed() => {}
+            }
             if let Some(document) = self.refresh(&resolver, &mut shuffle).await {
                 publish(document);
             }
@@ -166,6 +182,19 @@ impl BootstrapDns {
             metrics.counter(&format!("bootstrap_dns_{name}"), value);
         }
     }
+}
+
+async fn look_up(names: &[String], resolver: &impl Resolve) -> Published {
+    let mut published = Published::new();
+    for name in names {
+        match resolver.resolve(name).await {
+            Ok(addresses) => {
+                published.insert(name.clone(), addresses);
+            }
+            Err(err) => tracing::warn!(name, error = %err, "bootstrap DNS: look-up failed"),
+        }
+    }
+    published
 }
 
 /// The answer, indented by tabs as the reference's.

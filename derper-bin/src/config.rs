@@ -67,6 +67,8 @@ pub struct Config {
     pub host_is_given: bool,
     /// Ports.
     pub listen: Listen,
+    /// The port that clients connect to, where it is a proxy's.
+    pub public_port: Option<u16>,
     /// Which connections begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
     /// Whose HTTP headers are believed.
@@ -144,6 +146,7 @@ impl Config {
         let mut config = Self {
             manner: reader.manner(),
             dev,
+            public_port: None,
             proxy_protocol: proxies::proxy_protocol(reader, &listen),
             trusted_proxies: proxies::trusted(reader),
             stun: Stun::read(reader, &listen),
@@ -167,6 +170,7 @@ impl Config {
         if config.admission.asks_others() {
             config.tunables.verify_timeout += VERIFY_QUEUE_TIME;
         }
+        config.public_port = proxies::public_port(reader, &config);
         proxies::check_stun(reader, &config);
         unbuilt::check(reader);
         let too_open = reader.too_open();

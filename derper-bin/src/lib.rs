@@ -36,6 +36,7 @@ pub mod process;
 pub mod quickstart;
 mod random;
 pub mod rate_config;
+pub mod service_manager;
 pub mod settings;
 pub mod signals;
 pub mod sources;

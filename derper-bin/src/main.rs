@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use derp_ops::logging;
+use derp_ops::logging::{self, Log};
 use derper::app::App;
 use derper::args::{Args, Command};
 use derper::config::Config;
@@ -38,7 +38,7 @@ fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
         return Ok(());
     }
     let config = start.config()?;
-    logging::init(&config.logging)?;
+    let log = logging::init(&config.logging)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -50,15 +50,15 @@ fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
         .enable_all()
         .on_thread_start(process::stand_back)
         .build()?;
-    runtime.block_on(serve(start, config, command))
+    runtime.block_on(serve(start, config, log, command))
 }
 
-async fn serve(start: Start, config: Config, command: Command) -> anyhow::Result<()> {
+async fn serve(start: Start, config: Config, log: Log, command: Command) -> anyhow::Result<()> {
     // Before anything else, so that no signal falls into a gap.
     let shutdown = signals::shutdown()?;
     let reloads = signals::reloads(start)?;
     // Every port is bound before anything is served: a bad flag fails at once, and whole.
-    let app = App::bind(config, derper::clock::wall())?;
+    let app = App::bind(config, derper::clock::wall())?.with_log(log);
     app.announce();
     match app.hint() {
         Some(hint) if matches!(command, Command::Quickstart(_)) => {

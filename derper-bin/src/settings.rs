@@ -116,7 +116,7 @@ pub enum Group {
     Pages,
     /// Other relays of the region.
     Mesh,
-    /// Logs.
+    /// Logs and metrics.
     Logs,
 }
 
@@ -132,7 +132,7 @@ impl Group {
             Self::Limits => "Limits",
             Self::Pages => "Pages",
             Self::Mesh => "Mesh",
-            Self::Logs => "Logs",
+            Self::Logs => "Logs and metrics",
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Signals: SIGINT and SIGTERM stop the relay, SIGHUP has it read its files again.
 
 use std::io;
+use std::time::SystemTime;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Config;
+use crate::problem::Mistakes;
+use crate::service_manager;
 use crate::start::Start;
 
 /// What the shell says of a process that a signal ended: 128 and SIGINT's number.
@@ -37,27 +40,22 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// A new configuration after each SIGHUP, and when it was read. A broken one is told and left
-/// out, so that the old one stays.
+/// What a SIGHUP led to: a new configuration and when it was read, or what is wrong with it.
+pub type Reload = Result<(Config, SystemTime), Mistakes>;
+
+/// Reads the configuration anew after each SIGHUP.
 ///
 /// # Errors
 /// The system refuses.
-pub fn reloads(start: Start) -> io::Result<mpsc::Receiver<(Config, std::time::SystemTime)>> {
+pub fn reloads(start: Start) -> io::Result<mpsc::Receiver<Reload>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match start.config() {
-                Ok(config) => {
-                    if sender.send((config, clock::wall())).await.is_err() {
-                        return;
-                    }
-                }
-                Err(mistakes) => {
-                    for mistake in mistakes.iter() {
-                        tracing::error!("not reloaded: {mistake}");
-                    }
-                }
+            service_manager::reloading();
+            let reload = start.config().map(|config| (config, clock::wall()));
+            if sender.send(reload).await.is_err() {
+                return;
             }
         }
     });

@@ -62,7 +62,8 @@ impl Tailnet {
             };
         }
         if target.starts_with("/localapi/v0/status") {
-            return json("200 OK", "{\"Self\":{\"PublicKey\":\"\"}}");
+            let own = format!("{{\"Self\":{{\"PublicKey\":\"{}\"}}}}", public(200));
+            return json("200 OK", &own);
         }
         if target.starts_with("/api/v1/node") {
             if !request.contains("Authorization: Bearer hskey-api-secret\r\n") {
@@ -364,14 +365,14 @@ async fn a_reload_keeps_what_is_known_and_takes_on_new_verifiers() {
     let relay = Running::start(config(dir.path(), &flags, &[]));
     let _alice = connect(&relay, &client_key(1)).await;
     let mut bob = connect(&relay, &client_key(2)).await;
-    let reload = (config(dir.path(), &flags, &[]), now());
+    let reload = Ok((config(dir.path(), &flags, &[]), now()));
     relay.reload.send(reload).await.unwrap();
     // All are looked at again, by what is known of them.
     metric(&relay, "derper_recheck_total{result=\"kept\"}", 2).await;
     assert_eq!(server.requests().len(), 2);
     fs::write(dir.path().join("nodes"), format!("{}\n", public(1))).unwrap();
     let flags = format!("{flags} --allowlist {{}}/nodes --verify-policy all");
-    let reload = (config(dir.path(), &flags, &[]), now());
+    let reload = Ok((config(dir.path(), &flags, &[]), now()));
     relay.reload.send(reload).await.unwrap();
     is_closed(&mut bob).await;
     assert_eq!(server.requests().len(), 2);

@@ -152,7 +152,7 @@ async fn whoever_leaves_the_allowlist_is_closed_on_reload() {
     fs::write(&list, format!("{}\n", a.public())).unwrap();
     relay
         .reload
-        .send((config(dir.path(), flags, &[]), now()))
+        .send(Ok((config(dir.path(), flags, &[]), now())))
         .await
         .unwrap();
     soon(async { while bob.recv().await.is_ok() {} }).await;
@@ -191,7 +191,7 @@ async fn a_reload_changes_limits_for_all() {
     assert!(wanted.client_rate.is_some());
     // The second is taken when the first has been applied, and room for a third shows that.
     for _ in 0..2 {
-        let reload = (config(dir.path(), &flags, &[]), now());
+        let reload = Ok((config(dir.path(), &flags, &[]), now()));
         relay.reload.send(reload).await.unwrap();
     }
     drop(relay.reload.reserve().await.unwrap());

@@ -250,3 +250,77 @@ fn words_that_are_not_text_are_refused() {
         "derper: \"-hostname=\\xFF\" is not UTF-8\n"
     );
 }
+
+/// What the relay at `stream` answers to a header of a proxy and a request for its counts.
+fn varz(mut stream: impl Read + Write, header: &str) -> String {
+    let request = "GET /debug/varz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    // It may be refused already.
+    let _sent = stream.write_all(format!("{header}{request}").as_bytes());
+    let mut answer = String::new();
+    // A refusal may be a reset.
+    let _ended = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn behind_a_proxy_everybody_is_who_the_proxy_says() {
+    let home = tempfile::tempdir().unwrap();
+    let key = home.path().join("derper.key");
+    let words = PLAIN.replace("derper.key", &key.to_string_lossy());
+    let words = format!("{words} --proxy-protocol required --proxy-protocol-from 127.0.0.1");
+    let mut relay = Relay::start(home.path(), &words);
+    let connect = || TcpStream::connect(("127.0.0.1", relay.port)).expect("it listens");
+    let denied = "\r\n\r\ndebug access denied\n";
+    let stranger = "PROXY TCP4 192.0.2.7 192.0.2.1 1000 443\r\n";
+    assert!(varz(connect(), stranger).ends_with(denied));
+    assert_eq!(varz(connect(), ""), "", "the proxy must send a header");
+    let own = varz(connect(), "PROXY TCP4 127.0.0.1 127.0.0.1 1000 443\r\n");
+    for line in [
+        "derper_proxy_headers{outcome=\"client\"} 2",
+        "derper_proxy_headers{outcome=\"missing\"} 1",
+        "derper_connections{outcome=\"pages\"} 1",
+        "derper_connections{outcome=\"proxy_header\"} 1",
+    ] {
+        assert!(own.lines().any(|found| found == line), "{line}\n{own}");
+    }
+    relay.signal(Signal::TERM);
+    relay.wait_for("stopped");
+}
+
+#[test]
+fn a_unix_socket_is_served_and_goes_with_the_relay() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    let home = tempfile::tempdir().unwrap();
+    let [socket, key] = ["derper.sock", "derper.key"].map(|name| home.path().join(name));
+    let words = format!(
+        "-a unix:{} -c {} -stun=false -home blank --trusted-proxies unix",
+        socket.display(),
+        key.display()
+    );
+    let mut relay = Relay::start(home.path(), &words);
+    let mode = socket.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let request = "GET /derp/probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    // Nobody is trusted for having no address, but a proxy may say that it was this machine.
+    assert!(varz(UnixStream::connect(&socket).unwrap(), "").contains("debug access denied"));
+    // A second relay does not take it away, and one that was killed leaves it to the next.
+    let second = derper(home.path(), &words).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("another program serves this socket"));
+    relay.child.kill().unwrap();
+    relay.child.wait().unwrap();
+    assert!(socket.exists());
+    let mut relay = Relay::start(home.path(), &words);
+    UnixStream::connect(&socket).unwrap();
+    relay.signal(Signal::TERM);
+    relay.wait_for("stopped");
+    assert_eq!(relay.child.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists());
+}

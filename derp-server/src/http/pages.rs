@@ -4,7 +4,7 @@
 //! operator alone may see, such as `/debug/`, the embedding program mounts by [`Extra`].
 
 use std::fmt::Debug;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use derp_proto::http::{
@@ -111,7 +111,7 @@ pub enum UnknownPaths {
 /// The relay's pages.
 #[derive(Debug)]
 pub struct Pages {
-    config: PagesConfig,
+    config: RwLock<Arc<PagesConfig>>,
     bootstrap_dns: RwLock<Bytes>,
     extra: Box<dyn Extra>,
 }
@@ -127,7 +127,7 @@ impl Pages {
     #[must_use]
     pub fn new(config: PagesConfig, extra: impl Extra) -> Self {
         Self {
-            config,
+            config: RwLock::new(Arc::new(config)),
             bootstrap_dns: RwLock::default(),
             extra: Box::new(extra),
         }
@@ -135,8 +135,17 @@ impl Pages {
 
     /// Whether clients may connect.
     #[must_use]
-    pub const fn serves_derp(&self) -> bool {
-        self.config.serves_derp
+    pub fn serves_derp(&self) -> bool {
+        self.config().serves_derp
+    }
+
+    /// Answers as `config` says from now on.
+    pub fn set_config(&self, config: PagesConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    fn config(&self) -> Arc<PagesConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Answers `/bootstrap-dns` with this JSON document from now on.
@@ -165,7 +174,7 @@ impl Pages {
         match request.uri().path() {
             BOOTSTRAP_DNS_PATH => self.bootstrap_dns(),
             ROBOTS_TXT_PATH => for_browsers(text(StatusCode::OK, "User-agent: *\nDisallow: /\n")),
-            path if path == "/" || self.config.unknown_paths == UnknownPaths::Home => {
+            path if path == "/" || self.config().unknown_paths == UnknownPaths::Home => {
                 self.home(request, conn)
             }
             _ => for_browsers(text(StatusCode::NOT_FOUND, "not found\n")),
@@ -187,7 +196,8 @@ impl Pages {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::BAD_REQUEST, "Use HTTPS\n");
         }
-        let Some(host) = self.redirect_host(request) else {
+        let config = self.config();
+        let Some(host) = redirect_host(&config, request) else {
             return text(StatusCode::BAD_REQUEST, "no host to redirect to\n");
         };
         let target = match request.uri().path_and_query() {
@@ -201,19 +211,8 @@ impl Pages {
         }
     }
 
-    fn redirect_host<'a>(&'a self, request: &'a Request<()>) -> Option<&'a str> {
-        if !self.config.hostname.is_empty() {
-            return Some(&self.config.hostname);
-        }
-        let host = request.headers().get(HOST)?.to_str().ok()?;
-        // Nothing by which the rest of the URL could be made part of the host, or the other way
-        // round.
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-        (!host.is_empty() && host.bytes().all(is_plain)).then_some(host)
-    }
-
     fn derp_without_upgrade(&self) -> Response<Bytes> {
-        if !self.config.serves_derp {
+        if !self.config().serves_derp {
             return text(StatusCode::NOT_FOUND, "derp server disabled\n");
         }
         upgrade_required()
@@ -229,11 +228,12 @@ impl Pages {
     }
 
     fn home(&self, request: &Request<()>, conn: &ConnMeta) -> Response<Bytes> {
-        for_browsers(match &self.config.home {
+        let config = self.config();
+        for_browsers(match &config.home {
             Home::Default => {
                 let home = HomePage {
-                    hostname: &self.config.hostname,
-                    is_derp_enabled: self.config.serves_derp,
+                    hostname: &config.hostname,
+                    is_derp_enabled: config.serves_derp,
                     has_debug_link: self.extra.may_debug(request, conn),
                 };
                 page(StatusCode::OK, HTML, home.render())
@@ -242,6 +242,17 @@ impl Pages {
             Home::Redirect(url) => redirect(url.clone()),
         })
     }
+}
+
+fn redirect_host<'a>(config: &'a PagesConfig, request: &'a Request<()>) -> Option<&'a str> {
+    if !config.hostname.is_empty() {
+        return Some(&config.hostname);
+    }
+    let host = request.headers().get(HOST)?.to_str().ok()?;
+    // Nothing by which the rest of the URL could be made part of the host, or the other way
+    // round.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    (!host.is_empty() && host.bytes().all(is_plain)).then_some(host)
 }
 
 /// Tells somebody who asked for DERP without an upgrade what is missing.

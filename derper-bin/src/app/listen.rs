@@ -9,8 +9,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use super::inherited::Inherited;
 use super::unix_socket::{self, SocketFile};
-use crate::config::{ListenAddr, OnBindFailure, Place, Stun};
+use crate::config::{Config, ListenAddr, OnBindFailure, Place, Stun};
 
 /// Connections that wait to be accepted; what the reference's listeners get from Linux.
 const BACKLOG: i32 = 4096;
@@ -38,15 +39,80 @@ fn remedy(err: &io::Error, port: u16) -> String {
     }
 }
 
+/// All sockets of a relay, bound.
+pub(super) struct Sockets {
+    pub(super) main: Listener,
+    /// Further ones, and whether they speak plain HTTP where the main one speaks TLS.
+    pub(super) extra: Vec<(Listener, bool)>,
+    pub(super) http: Option<TcpListener>,
+    /// For operators alone.
+    pub(super) metrics: Option<TcpListener>,
+    pub(super) stun: Option<StunServer>,
+    /// STUN was wanted, and its port is taken.
+    pub(super) has_stun_failed: bool,
+    /// The names of Unix sockets, which go with the relay.
+    pub(super) files: Vec<SocketFile>,
+}
+
+impl Sockets {
+    /// Takes over what a service manager has bound, and binds the rest.
+    pub(super) fn bind(config: &Config) -> anyhow::Result<Self> {
+        let (mut inherited, listen) = (Inherited::take(), &config.listen);
+        let (mut files, mode) = (Vec::new(), listen.unix_mode);
+        let main = match inherited.derp() {
+            Some(socket) => adopt(socket)?.into(),
+            None => place(&listen.main(), "-a", mode, &mut files)?,
+        };
+        let mut extra = Vec::new();
+        for other in &listen.extra {
+            let listener = place(&other.place, "listen.extra", mode, &mut files)?;
+            extra.push((listener, other.is_plain));
+        }
+        let port = |address: Option<ListenAddr>, inherited: Option<_>, flag| match address {
+            None => Ok(None),
+            Some(address) => match inherited {
+                Some(socket) => adopt(socket).map(Some).map_err(anyhow::Error::new),
+                None => Ok(Some(tcp(address, flag)?)),
+            },
+        };
+        let metrics = port(listen.metrics, inherited.metrics(), "--metrics-addr")?;
+        let http = port(listen.http, inherited.http(), "-http-port")?;
+        let stun_server = match (config.stun, inherited.stun()) {
+            (None, _) => None,
+            (Some(_), Some(socket)) => Some(StunServer::from_std(socket)?),
+            (Some(address), None) => stun(address)?,
+        };
+        if inherited.left() > 0 {
+            let sockets = inherited.left();
+            tracing::warn!(sockets, "sockets of the service manager are not used");
+        }
+        Ok(Self {
+            main,
+            extra,
+            http,
+            metrics,
+            has_stun_failed: config.stun.is_some() && stun_server.is_none(),
+            stun: stun_server,
+            files,
+        })
+    }
+}
+
+/// Takes over a socket that is bound already.
+fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
 /// Binds a port or a Unix socket; `flag` chooses it. The names of sockets go to `files`.
-pub(super) fn place(
+fn place(
     place: &Place,
     flag: &'static str,
     mode: u32,
     files: &mut Vec<SocketFile>,
 ) -> anyhow::Result<Listener> {
     match place {
-        Place::Tcp(address) => Ok(tcp(*address, flag)?),
+        Place::Tcp(address) => Ok(tcp(*address, flag)?.into()),
         Place::Unix(path) => {
             let (listener, file) = unix_socket::bind(path, mode)?;
             files.push(file);
@@ -56,7 +122,7 @@ pub(super) fn place(
 }
 
 /// Binds a TCP port; `flag` is the one that chooses it.
-pub(super) fn tcp(address: ListenAddr, flag: &'static str) -> Result<Listener, BindError> {
+fn tcp(address: ListenAddr, flag: &'static str) -> Result<TcpListener, BindError> {
     let bound = bind_tcp(address.socket_addr()).or_else(|err| match address.ip {
         // A machine without IPv6 still has IPv4.
         None if err.raw_os_error() == Some(no_such_family()) => bind_tcp(SocketAddr::new(
@@ -65,7 +131,7 @@ pub(super) fn tcp(address: ListenAddr, flag: &'static str) -> Result<Listener, B
         )),
         _ => Err(err),
     });
-    bound.map(Listener::from).map_err(|source| BindError {
+    bound.map_err(|source| BindError {
         protocol: "TCP",
         address: address.socket_addr(),
         flag,
@@ -95,7 +161,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Binds STUN's port, or does what is to be done where that fails: `Ok(None)` is a relay without.
-pub(super) fn stun(stun: Stun) -> Result<Option<StunServer>, BindError> {
+fn stun(stun: Stun) -> Result<Option<StunServer>, BindError> {
     let failed = |err: derp_stun::BindError| BindError {
         protocol: "UDP",
         address: err.addr,

@@ -1,6 +1,6 @@
 //! The relay's numbers as metrics: those of its parts, and those of the process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +35,9 @@ pub(super) struct Numbers {
     open_relay: AtomicU64,
     too_open: AtomicU64,
     certs: Arc<CertNumbers>,
+    reloads: AtomicU64,
+    failed_reloads: AtomicU64,
+    last_reload_failed: AtomicBool,
 }
 
 impl Numbers {
@@ -57,6 +60,9 @@ impl Numbers {
             open_relay: AtomicU64::new(0),
             too_open: AtomicU64::new(0),
             certs,
+            reloads: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
+            last_reload_failed: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +98,21 @@ impl Numbers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    pub(super) fn certs(&self) -> &CertNumbers {
+        &self.certs
+    }
+
+    /// The configuration was read again, and could be used or not.
+    pub(super) fn note_reload(&self, is_good: bool) {
+        let count = if is_good {
+            &self.reloads
+        } else {
+            &self.failed_reloads
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.last_reload_failed.store(!is_good, Ordering::Relaxed);
     }
 
     pub(super) fn note_stun_failed(&self) {
@@ -135,6 +156,13 @@ impl Numbers {
             let labels = [("result", result)];
             metrics.sample("derper_recheck_total", Kind::Counter, &labels, count);
         }
+        for (result, count) in [("ok", &self.reloads), ("rejected", &self.failed_reloads)] {
+            let labels = [("result", result)];
+            let count = count.load(Ordering::Relaxed);
+            metrics.sample("derper_config_reloads", Kind::Counter, &labels, count);
+        }
+        let failed = self.last_reload_failed.load(Ordering::Relaxed);
+        metrics.gauge("derper_config_rejected", u64::from(failed));
         metrics.counter("uptime_sec", self.uptime(now).as_secs());
         metrics.untyped(
             "process_start_unix_time",

@@ -3,7 +3,8 @@
 //! Who may see them is decided by [`DebugAccess`], for every request anew. Profiling pages of the
 //! reference's runtime are not here, for there is no such runtime.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use http::header::{
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::numbers::Numbers;
+use super::readiness::Readiness;
 use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::clock;
@@ -50,7 +52,8 @@ const PAGES: [(&str, &str); 2] = [
 /// Answers whoever runs the relay.
 #[derive(Debug)]
 pub(super) struct OperatorPages {
-    access: DebugAccess,
+    access: RwLock<DebugAccess>,
+    readiness: Arc<Readiness>,
     numbers: Arc<Numbers>,
     bootstrap_dns: Arc<BootstrapDns>,
     challenges: Arc<Challenges>,
@@ -64,11 +67,13 @@ impl OperatorPages {
     pub(super) fn new(
         config: &Config,
         numbers: Arc<Numbers>,
+        readiness: Arc<Readiness>,
         bootstrap_dns: Arc<BootstrapDns>,
         challenges: Arc<Challenges>,
     ) -> Self {
         Self {
-            access: config.debug.clone(),
+            access: RwLock::new(config.debug.clone()),
+            readiness,
             numbers,
             bootstrap_dns,
             challenges,
@@ -76,6 +81,58 @@ impl OperatorPages {
             has_mesh_key: config.mesh.key.is_some(),
             is_dev: config.dev,
         }
+    }
+
+    /// Decides by these rules from now on.
+    pub(super) fn set_access(&self, access: DebugAccess) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+    }
+
+    fn allows(&self, request: &DebugRequest<'_>) -> bool {
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        access.allows(request)
+    }
+
+    /// Answers on the listener that is for operators alone. Whoever comes from `from` reaches it,
+    /// and so may see metrics and health; the pages of `/debug/` keep their rules.
+    pub(super) fn for_operators(&self, request: &Request<()>, from: SocketAddr) -> Response<Bytes> {
+        let path = request.uri().path();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match path {
+            _ if !is_read => response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n"),
+            "/metrics" => self.page("/debug/varz"),
+            "/healthz" => response(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" => self.ready(),
+            "/" => response(
+                StatusCode::OK,
+                TEXT,
+                "/metrics\n/healthz\n/readyz\n/debug/\n",
+            ),
+            path if path.starts_with("/debug/") => {
+                let key = query(request, "debugkey");
+                let request = DebugRequest {
+                    remote: from.ip(),
+                    is_get: request.method() == Method::GET,
+                    debug_key: key.as_deref(),
+                    forwarded: request.headers().contains_key("x-forwarded-for"),
+                };
+                if self.allows(&request) {
+                    self.page(path)
+                } else {
+                    response(StatusCode::FORBIDDEN, TEXT, "debug access denied\n")
+                }
+            }
+            _ => response(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
+        }
+    }
+
+    fn ready(&self) -> Response<Bytes> {
+        let problems = self.readiness.problems(&self.numbers, clock::wall());
+        if problems.is_empty() {
+            return response(StatusCode::OK, TEXT, "ready\n");
+        }
+        let text = problems.join("\n") + "\n";
+        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
     }
 
     fn page(&self, path: &str) -> Response<Bytes> {
@@ -129,7 +186,21 @@ impl OperatorPages {
     }
 }
 
-impl Extra for OperatorPages {
+/// The pages, which the listener for operators has as well.
+#[derive(Debug)]
+pub(super) struct Public(pub(super) Arc<OperatorPages>);
+
+impl Extra for Public {
+    fn respond(&self, request: &Request<()>, conn: &ConnMeta) -> Option<Response<Bytes>> {
+        self.0.respond(request, conn)
+    }
+
+    fn may_debug(&self, request: &Request<()>, conn: &ConnMeta) -> bool {
+        self.0.may_debug(request, conn)
+    }
+}
+
+impl OperatorPages {
     fn respond(&self, request: &Request<()>, conn: &ConnMeta) -> Option<Response<Bytes>> {
         let path = request.uri().path();
         if path == BOOTSTRAP_DNS_PATH {
@@ -167,7 +238,7 @@ impl Extra for OperatorPages {
             return false;
         };
         let key = query(request, "debugkey");
-        self.access.allows(&DebugRequest {
+        self.allows(&DebugRequest {
             remote: remote.ip(),
             is_get: request.method() == Method::GET,
             debug_key: key.as_deref(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use derp_ops::goflag;
-use derp_server::{AcceptLimit, DrainPlan, SocketOptions, Tunables};
+use derp_server::{AcceptLimit, DrainPlan, LoginRate, SocketOptions, Tunables};
 use derp_verify::RateLimit;
 
 use super::reader::Reader;
@@ -11,10 +11,11 @@ use crate::problem::chain;
 use crate::rate_config::{self, MIN_BURST};
 use crate::settings::{
     ACCEPT_BURST, ACCEPT_LIMIT, CLIENT_BURST, CLIENT_INFO_BYTES, CLIENT_INFO_TIMEOUT, CLIENT_RATE,
-    DRAIN_HARD_STOP, DRAIN_SPREAD, HEAD_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_JITTER, LANE_PACKETS,
-    LOGIN_TIMEOUT, LOGINS_PENDING, MAX_CLIENTS, MESH_WRITE_TIMEOUT, QUEUE_BYTES, RATE_CONFIG,
-    TCP_KEEPALIVE, TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT, TLS_OWN_RECORDS, TLS_TIMEOUT,
-    VERIFY_TIMEOUT,
+    DRAIN_HARD_STOP, DRAIN_SPREAD, HEAD_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_JITTER, KEY_BURST,
+    KEY_CONNECTIONS, KEY_RATE, LANE_PACKETS, LOGIN_TIMEOUT, LOGINS_PENDING, MAX_CLIENTS,
+    MESH_WRITE_TIMEOUT, NETWORK_BURST, NETWORK_RATE, PENDING_BYTES, PROXY_TIMEOUT, QUEUE_BYTES,
+    RATE_CONFIG, Setting, TCP_KEEPALIVE, TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT,
+    TLS_OWN_RECORDS, TLS_TIMEOUT, VERIFY_TIMEOUT,
 };
 
 /// What waits for all clients together where nothing limits memory.
@@ -50,6 +51,10 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     tunables.queue_budget_bytes = queue_bytes(reader);
     tunables.client_rate = client_rate(reader);
     tunables.max_logins_pending = reader.int(&LOGINS_PENDING, 1..=1 << 20, COUNT);
+    tunables.max_pending_bytes = reader.size(&PENDING_BYTES, 1 << 20).map_or(0, to_usize);
+    tunables.network_login_rate = login_rate(reader, &NETWORK_RATE, &NETWORK_BURST);
+    tunables.key_login_rate = login_rate(reader, &KEY_RATE, &KEY_BURST);
+    tunables.max_connections_per_key = reader.int(&KEY_CONNECTIONS, 1..=1 << 20, COUNT);
     let clients: usize = reader.int(
         &MAX_CLIENTS,
         0..=i64::MAX,
@@ -63,6 +68,7 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     tunables.write_timeout = (!write_timeout.is_zero()).then_some(write_timeout);
     tunables.mesh_write_timeout = reader.duration_above_zero(&MESH_WRITE_TIMEOUT);
     tunables.login_timeout = reader.duration_above_zero(&LOGIN_TIMEOUT);
+    tunables.proxy_header_timeout = reader.duration_above_zero(&PROXY_TIMEOUT);
     tunables.tls_timeout = reader.duration_above_zero(&TLS_TIMEOUT);
     tunables.head_timeout = reader.duration_above_zero(&HEAD_TIMEOUT);
     tunables.client_info_timeout = reader.duration_above_zero(&CLIENT_INFO_TIMEOUT);
@@ -80,6 +86,24 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
         );
     }
     tunables
+}
+
+/// How often something may happen, and how often at once; `None` for 0 times a second, which is no
+/// limit.
+fn login_rate(
+    reader: &mut Reader<'_>,
+    rate: &'static Setting,
+    burst: &'static Setting,
+) -> Option<LoginRate> {
+    let per_second = reader.value(rate, |text| match goflag::parse_float(text) {
+        Some(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
+        _ => Err("give a number above 0, or 0 for no limit".to_owned()),
+    });
+    let burst: u32 = reader.int(burst, 1..=1 << 30, COUNT);
+    (per_second > 0.0).then_some(LoginRate {
+        per_second,
+        burst: burst.into(),
+    })
 }
 
 fn queue_bytes(reader: &mut Reader<'_>) -> usize {

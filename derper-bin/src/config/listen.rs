@@ -8,7 +8,10 @@ use std::str::FromStr;
 use super::Manner;
 use super::places::{self, ExtraPlace, Place};
 use super::reader::Reader;
-use crate::settings::{ADDRESS, DERP, EXTRA_LISTENERS, HTTP_PORT, STUN, STUN_PORT, UNIX_MODE};
+use crate::settings::{
+    ADDRESS, DERP, EXTRA_LISTENERS, HTTP_PORT, METRICS_ADDRESS, STUN, STUN_ADDRESS, STUN_PORT,
+    UNIX_MODE,
+};
 use crate::sources::Origin;
 
 /// An address to listen on.
@@ -120,6 +123,8 @@ pub struct Listen {
     pub unix_mode: u32,
     /// The port for captive portal checks beside TLS.
     pub http: Option<ListenAddr>,
+    /// Where metrics and health are served to operators.
+    pub metrics: Option<ListenAddr>,
     /// Whether there is a relay at all.
     pub derp: bool,
     /// Whether the port is the one of HTTPS, which decides on TLS in [`Manner::Go`]; `None` where
@@ -160,12 +165,14 @@ impl Listen {
             .ok()
             .map(|port| address.with_port(port));
         let derp = reader.switch(&DERP);
+        let metrics = reader.optional(&METRICS_ADDRESS, ListenAddr::from_str);
         Self {
             address,
             unix,
             extra,
             unix_mode,
             http,
+            metrics,
             derp,
             is_https_port,
         }
@@ -225,8 +232,18 @@ impl Stun {
             (_, Manner::Go) => OnBindFailure::Warn,
             (_, Manner::Ours) => OnBindFailure::Stop,
         };
-        enabled.then(|| Self {
-            address: listen.address.with_port(port),
+        let own = reader.optional(&STUN_ADDRESS, |text| {
+            let ip = text.parse::<IpAddr>();
+            ip.map_err(|_| "write an IP address, or :: for all addresses".to_owned())
+        });
+        let address = match own {
+            // All of both families, or of IPv4 alone where there is no other.
+            Some(ip) if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => ListenAddr { ip: None, port },
+            Some(ip) => ListenAddr { ip: Some(ip), port },
+            None => listen.address.with_port(port),
+        };
+        enabled.then_some(Self {
+            address,
             on_bind_failure,
         })
     }

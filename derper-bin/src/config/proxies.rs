@@ -7,9 +7,9 @@ use ipnet::IpNet;
 
 use super::places::Place;
 use super::reader::Reader;
-use super::{Listen, ListenAddr};
+use super::{Config, Listen, ListenAddr};
 use crate::settings::{
-    PROXY_PROTOCOL, PROXY_PROTOCOL_FROM, Setting, TRUSTED_HEADER, TRUSTED_PROXIES,
+    PROXY_PROTOCOL, PROXY_PROTOCOL_FROM, PUBLIC_PORT, Setting, TRUSTED_HEADER, TRUSTED_PROXIES,
 };
 
 /// What a list of trusted proxies says of Unix sockets.
@@ -49,7 +49,43 @@ pub(super) fn proxy_protocol(reader: &mut Reader<'_>, listen: &Listen) -> ProxyP
 fn is_open(place: &Place) -> bool {
     match place {
         Place::Unix(_) => false,
-        Place::Tcp(ListenAddr { ip, .. }) => !ip.is_some_and(|ip| ip.is_loopback()),
+        Place::Tcp(address) => !is_loopback(*address),
+    }
+}
+
+fn is_loopback(address: ListenAddr) -> bool {
+    address.ip.is_some_and(|ip| ip.is_loopback())
+}
+
+/// The port that clients connect to, where it is not the relay's own.
+pub(super) fn public_port(reader: &mut Reader<'_>, config: &Config) -> Option<u16> {
+    let given = reader.optional(&PUBLIC_PORT, |text| match text.parse() {
+        Ok(0) | Err(_) => Err("give a port from 1 to 65535".to_owned()),
+        Ok(port) => Ok(port),
+    });
+    let is_hidden = match config.listen.main() {
+        Place::Unix(_) => true,
+        Place::Tcp(address) => is_behind_proxy(config) && is_loopback(address),
+    };
+    given.or(is_hidden.then_some(443))
+}
+
+fn is_behind_proxy(config: &Config) -> bool {
+    config.proxy_protocol != ProxyProtocol::Off
+        || config.trusted_proxies != TrustedProxies::default()
+}
+
+/// Whoever puts a proxy in front of the relay easily forgets that no proxy passes UDP on.
+pub(super) fn check_stun(reader: &mut Reader<'_>, config: &Config) {
+    if let Some(stun) = config.stun
+        && is_behind_proxy(config)
+        && is_loopback(stun.address)
+    {
+        reader.warn(format!(
+            "STUN listens on {} alone, where no client reaches it, and clients will take this \
+             relay for slow; set stun.address = \"::\"",
+            stun.address
+        ));
     }
 }
 

@@ -72,6 +72,9 @@ settings! {
          listen.address; with http: in front, as http:unix:/path, plain HTTP is served there.");
     UNIX_MODE = Setting::new("listen.unix_mode", Kind::Text, "0660",
         "Who may connect to Unix sockets, as for chmod.");
+    PUBLIC_PORT = Setting::new("listen.public_port", Kind::Int, "",
+        "The port that clients connect to, where a proxy has it: for redirects, and for what is \
+         printed for DERP maps. Default: 443 behind a proxy, else the port of listen.address.");
     PROXY_PROTOCOL = Setting::new("listen.proxy_protocol", Kind::Text, "off",
         "Whether connections begin with a PROXY header (version 1 or 2), by which a proxy in \
          front tells where they come from: off or required. Port 80 has none.")
@@ -313,14 +316,31 @@ settings! {
          a quarter of the memory that this process may use, where that is limited, else 512MiB.");
     LOGINS_PENDING = Setting::new("limits.pending_logins", Kind::Int, "4096",
         "How many connections may be on their way to a login.");
+    PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "64MiB",
+        "How many bytes connections may hold that are on their way to a login, all together.");
+    NETWORK_RATE = Setting::new("limits.network_connections_per_second", Kind::Float, "50",
+        "New connections a second from one IPv4 address or one IPv6 network of 64 bits; 0 for no \
+         limit. Those from this machine, from private networks and from trusted proxies are not \
+         counted, unless a PROXY header tells whose they are.");
+    NETWORK_BURST = Setting::new("limits.network_connection_burst", Kind::Int, "500",
+        "New connections at once, above limits.network_connections_per_second.");
+    KEY_RATE = Setting::new("limits.key_logins_per_second", Kind::Float, "1",
+        "Logins a second with one key; 0 for no limit.");
+    KEY_BURST = Setting::new("limits.key_login_burst", Kind::Int, "10",
+        "Logins at once with one key, above limits.key_logins_per_second.");
+    KEY_CONNECTIONS = Setting::new("limits.connections_per_key", Kind::Int, "8",
+        "How many connections one key may have; for one more, the oldest that is not active is \
+         closed.");
     MAX_CLIENTS = Setting::new("limits.clients", Kind::Int, "0",
         "How many clients there may be; 0 for no limit.");
     CLIENT_INFO_BYTES = Setting::new("limits.client_info_bytes", Kind::Size, "16KiB",
         "The longest information that a client may send of itself.");
     LOGIN_TIMEOUT = Setting::new("timeouts.login", Kind::Duration, "15s",
         "From a connection's first byte to its login, for all steps together.");
-    TLS_TIMEOUT = Setting::new("timeouts.tls", Kind::Duration, "10s", "For the TLS handshake.");
-    HEAD_TIMEOUT = Setting::new("timeouts.http_head", Kind::Duration, "10s",
+    PROXY_TIMEOUT = Setting::new("timeouts.proxy_header", Kind::Duration, "3s",
+        "For the PROXY header, where one is due.");
+    TLS_TIMEOUT = Setting::new("timeouts.tls", Kind::Duration, "8s", "For the TLS handshake.");
+    HEAD_TIMEOUT = Setting::new("timeouts.http_head", Kind::Duration, "5s",
         "For an HTTP request's head.");
     CLIENT_INFO_TIMEOUT = Setting::new("timeouts.client_info", Kind::Duration, "10s",
         "From the relay's greeting to the client's answer.");
@@ -404,7 +424,11 @@ settings! {
         .env("DERP_SECRETS_CACHE_DIR", &[])
         .not_in_file();
 
-    // Logs
+    // Logs and metrics
+    METRICS_ADDRESS = Setting::new("metrics.address", Kind::Text, "",
+        "A listener for operators alone, as 127.0.0.1:9090: /metrics, /healthz, /readyz and \
+         /debug/. Whoever reaches it reads the metrics.")
+        .flag(Group::Logs, "metrics-addr", "ADDR").env("DERP_METRICS_ADDR", &[]);
     LOG_FORMAT = Setting::new("log.format", Kind::Text, "text", "How log lines look: text or json.")
         .flag(Group::Logs, "log-format", "FORMAT").env("DERPER_LOG_FORMAT", &[]);
     LOG_FILTER = Setting::new("log.level", Kind::Text, "info",

@@ -64,6 +64,14 @@ impl CertNumbers {
         }
     }
 
+    /// Whether a certificate that is served has expired at `now`.
+    #[must_use]
+    pub fn has_expired(&self, now: SystemTime) -> bool {
+        let not_after = self.not_after.load(Ordering::Relaxed);
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        not_after > 0 && now.is_ok_and(|now| now.as_secs() > not_after)
+    }
+
     /// How many times files were found to be of no use.
     #[must_use]
     pub fn rejected(&self) -> u64 {

@@ -4,3 +4,4 @@ mod admission;
 mod machine;
 mod meanings;
 mod mistakes;
+mod proxies;

@@ -54,7 +54,7 @@ pub(crate) struct Running {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) hint: Option<Hint>,
     pub(crate) server: derp_server::Server,
-    pub(crate) reload: mpsc::Sender<(Config, SystemTime)>,
+    pub(crate) reload: mpsc::Sender<derper::signals::Reload>,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) task: JoinHandle<anyhow::Result<()>>,
 }

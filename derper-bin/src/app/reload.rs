@@ -1,0 +1,91 @@
+//! A new configuration for a relay that runs: what changes, changes for everybody and drops nobody.
+
+use std::time::SystemTime;
+
+use derp_ops::logging::Log;
+use derp_server::Server;
+
+use super::admit::Admit;
+use super::numbers::Numbers;
+use super::pages::OperatorPages;
+use super::pages_config;
+use super::verifiers::Verifiers;
+use crate::bootstrap_dns::BootstrapDns;
+use crate::config::Config;
+use crate::problem::chain;
+use crate::service_manager;
+use crate::signals;
+use crate::tls::Caretaker;
+
+/// What a new configuration can change.
+pub(super) struct Reload<'a> {
+    pub(super) server: &'a Server,
+    pub(super) tls: Option<&'a Caretaker>,
+    pub(super) admit: &'a Admit,
+    pub(super) numbers: &'a Numbers,
+    pub(super) pages: &'a OperatorPages,
+    pub(super) bootstrap_dns: &'a BootstrapDns,
+    pub(super) log: Option<&'a Log>,
+    /// What the log shows.
+    pub(super) filter: String,
+    /// The port that clients come to.
+    pub(super) port: u16,
+}
+
+impl Reload<'_> {
+    /// Changes over to a new configuration. Where there are mistakes in it, they are told and
+    /// everything stays.
+    pub(super) fn on(&mut self, reload: signals::Reload) {
+        self.numbers.note_reload(reload.is_ok());
+        match reload {
+            Ok((config, now)) => self.apply(config, now),
+            Err(mistakes) => {
+                for mistake in mistakes.iter() {
+                    tracing::error!("not reloaded: {mistake}");
+                }
+            }
+        }
+        service_manager::ready();
+    }
+
+    fn apply(&mut self, mut config: Config, now: SystemTime) {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.set_filter(&config);
+        let old = self.server.tunables();
+        if *old != config.tunables {
+            tracing::info!(?old, new = ?config.tunables, "limits and times changed");
+            self.server.set_tunables(config.tunables.clone());
+        }
+        self.numbers.note_config(&config);
+        match Verifiers::new(&config.admission, Some(&self.admit.current())) {
+            Ok(verifiers) => self.admit.replace(verifiers),
+            Err(err) => tracing::error!(error = chain(&err), "the old verifiers stay"),
+        }
+        if let Some(tls) = self.tls {
+            tls.reload(&mut config.tls, now);
+        }
+        self.pages.set_access(config.debug.clone());
+        self.server
+            .pages()
+            .set_config(pages_config(&config, self.port));
+        let names = config.pages.bootstrap_dns;
+        if self.bootstrap_dns.set_names(names.clone()) {
+            tracing::info!(?names, "the names of bootstrap DNS changed");
+        }
+        tracing::info!("configuration reloaded; ports, names and keys change with a restart");
+    }
+
+    fn set_filter(&mut self, config: &Config) {
+        let new = &config.logging.filter;
+        let Some(log) = self.log.filter(|_| self.filter != *new) else {
+            return;
+        };
+        tracing::info!(old = self.filter, new, "the log's level changes");
+        match log.set_filter(new) {
+            Ok(()) => self.filter.clone_from(new),
+            Err(err) => tracing::error!(%err, "the log's level stays"),
+        }
+    }
+}
