@@ -32,7 +32,8 @@ use crate::verdict::{Verdict, VerifyError};
 #[derive(Clone)]
 pub struct Tailscaled {
     api: LocalApi,
-    /// What tailscaled last said of its own node. The lock is held while it is asked.
+    /// What tailscaled last said of its own node. The lock is held while it is asked, so that one
+    /// request serves all who wait.
     own: Arc<Mutex<Option<(Status, Instant)>>>,
     /// What an old tailscaled last said of all nodes. The lock is held while it is asked, so that
     /// one request serves all who wait.
@@ -71,21 +72,30 @@ impl Tailscaled {
         Ok(self.api.status(false).await?.own)
     }
 
-    /// Whether `key` is that of tailscaled's own node, by what it said in the last seconds.
-    ///
-    /// Looked at apart from other nodes, for there are versions that do not find their own.
-    async fn is_own(&self, key: &NodePublic) -> Result<bool, VerifyError> {
+    /// Whether `key` is known after all, where `whois` has not found it, asked at `since`: as
+    /// tailscaled's own node, which there are versions that do not find, or because tailscaled
+    /// had not heard from its control server yet.
+    async fn is_known_after_all(
+        &self,
+        key: &NodePublic,
+        since: Instant,
+    ) -> Result<bool, VerifyError> {
         let mut own = self.own.lock().await;
-        if let Some((status, at)) = &*own
-            && at.elapsed() < OWN_KEY_AGE
-        {
-            return Ok(status.own == Some(*key));
+        let mut status = own.take().filter(|(_, asked)| *asked >= since);
+        if status.is_none() {
+            let asked = Instant::now();
+            status = Some((self.api.status(false).await?, asked));
         }
-        let asked = Instant::now();
-        let status = self.api.status(false).await?;
-        let is_own = status.own == Some(*key);
-        *own = Some((status, asked));
-        Ok(is_own)
+        let (status, _) = own.insert(status.expect("it was asked for where it was missing"));
+        if status.own == Some(*key) {
+            return Ok(true);
+        }
+        if let Some(state) = status.ignorance() {
+            return Err(self.api.knows_nobody(state));
+        }
+        drop(own);
+        // It may have learnt of its tailnet between the two answers.
+        Ok(self.api.whois(key).await? == Whois::Known)
     }
 
     /// Whether an old tailscaled has `key` among its peers, or for its own.
@@ -99,6 +109,9 @@ impl Tailscaled {
         let asked = Instant::now();
         let status = self.api.status(true).await?;
         let is_known = status.contains(key);
+        if let (false, Some(state)) = (is_known, status.ignorance()) {
+            return Err(self.api.knows_nobody(state));
+        }
         *all = Some((status, asked));
         Ok(is_known)
     }
@@ -107,9 +120,10 @@ impl Tailscaled {
 #[async_trait]
 impl Verifier for Tailscaled {
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+        let asked = Instant::now();
         let is_known = match self.api.whois(&client.key).await? {
             Whois::Known => true,
-            Whois::Unknown => self.is_own(&client.key).await?,
+            Whois::Unknown => self.is_known_after_all(&client.key, asked).await?,
             Whois::CannotTell => self.is_in_status(&client.key).await?,
         };
         if !is_known {
@@ -137,7 +151,5 @@ impl fmt::Debug for Tailscaled {
     }
 }
 
-/// How long tailscaled's own key is taken for its own: it changes when the node logs in anew.
-const OWN_KEY_AGE: Duration = Duration::from_secs(5);
 /// How long a whole status holds: a node that was added passes within this time.
 const STATUS_AGE: Duration = Duration::from_millis(500);

@@ -38,3 +38,27 @@ async fn nodes_that_it_sees_come_in_and_its_own() {
         assert_eq!(requests.iter().filter(whole).count() == 0, whois_alone);
     }
 }
+
+/// For such a one, no node exists at all.
+#[tokio::test]
+async fn one_that_knows_nobody_yet_or_any_more_gives_no_answer() {
+    for (state, advice) in [
+        ("starting/", "control server"),
+        ("logged_out/", "tailscale up"),
+    ] {
+        for text in [RECENT, OLD] {
+            let recording = Recording::read(text);
+            let keys = ["laptop", "stranger"].map(|name| recording.key(name));
+            let dir = TempDir::new().unwrap();
+            let socket = dir.path().join("tailscaled.sock");
+            let _fake = Fake::unix(&socket, move |request| recording.reply_in(state, request));
+            let tailscaled = Tailscaled::new(&socket);
+            for key in keys {
+                let answer = ask(&tailscaled, key).await;
+                assert_eq!(word(&answer), "unreachable", "{state}");
+                let text = answer.unwrap_err().to_string();
+                assert!(text.contains(advice), "{text}");
+            }
+        }
+    }
+}

@@ -24,22 +24,7 @@ pub(crate) fn install() -> Result<Peers> {
         shell::works("go", &["version"]),
         "interop needs Go 1.26.6 or later on the PATH"
     );
-    let go = shell::target_dir().join("peers").join(GO_VERSION);
-    let missing: Vec<_> = PROGRAMS
-        .iter()
-        .filter(|program| !go.join(program).exists())
-        .collect();
-    if !missing.is_empty() {
-        println!("installing {missing:?} {GO_VERSION}; the first time takes minutes");
-        let mut command = shell::command("go");
-        command.arg("install").env("GOBIN", &go);
-        command.args(
-            missing
-                .iter()
-                .map(|name| format!("tailscale.com/cmd/{name}@{GO_VERSION}")),
-        );
-        shell::run_command(&mut command, "go install")?;
-    }
+    let go = install_tailscale(GO_VERSION, &PROGRAMS)?;
     let drivers = shell::target_dir().join("go");
     let mut command = shell::command("go");
     command
@@ -49,4 +34,26 @@ pub(crate) fn install() -> Result<Peers> {
         .arg("./cmd/...");
     shell::run_command(&mut command, "go build").context("building the drivers")?;
     Ok(Peers { go, drivers })
+}
+
+/// Installs those of `programs` that are missing, of one version of Tailscale's module, and says
+/// in which folder they are.
+pub(crate) fn install_tailscale(version: &str, programs: &[&str]) -> Result<PathBuf> {
+    let folder = shell::target_dir().join("peers").join(version);
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| !folder.join(program).exists())
+        .collect();
+    if !missing.is_empty() {
+        println!("installing {missing:?} {version}; the first time takes minutes");
+        let mut command = shell::command("go");
+        command.arg("install").env("GOBIN", &folder);
+        command.args(
+            missing
+                .iter()
+                .map(|name| format!("tailscale.com/cmd/{name}@{version}")),
+        );
+        shell::run_command(&mut command, "go install")?;
+    }
+    Ok(folder)
 }

@@ -130,6 +130,19 @@ impl LocalApi {
         VerifyError::Refused { what, status }
     }
 
+    /// It answers, and yet has nothing to say of anybody.
+    pub(super) fn knows_nobody(&self, state: &str) -> VerifyError {
+        let advice = match state {
+            "NeedsLogin" => "it is logged out; tailscale up logs it in",
+            "Stopped" => "it was switched off; tailscale up switches it on",
+            "NeedsMachineAuth" => "it waits for an administrator to approve this machine",
+            _ => "it has not heard from its control server since it started",
+        };
+        let what = format!("the tailnet of {}: {advice}", self.described(None));
+        let source = io::Error::new(io::ErrorKind::NotConnected, "it knows no node yet");
+        VerifyError::Unreachable { what, source }
+    }
+
     fn bad_answer(&self, answer: &Answer, why: &str) -> VerifyError {
         VerifyError::BadAnswer(format!("{}: {why}", self.described(Some(answer))))
     }

@@ -15,9 +15,25 @@ pub(super) struct Status {
     pub(super) own: Option<NodePublic>,
     #[serde(rename = "Peer", default)]
     peers: Peers,
+    /// `Running`, or why it does not (`ipn/backend.go`).
+    #[serde(rename = "BackendState", default)]
+    state: String,
 }
 
 impl Status {
+    /// Why it cannot tell who is in its tailnet, if it cannot.
+    ///
+    /// One that has just started knows nobody until its control server has answered, and says of
+    /// every node that there is no such thing. It learns of its own node and of the others at
+    /// once; from then on it is `Starting` until it has a relay, which may be the one that asks.
+    pub(super) fn ignorance(&self) -> Option<&str> {
+        let knows = match self.state.as_str() {
+            "NeedsLogin" | "NeedsMachineAuth" | "Stopped" => false,
+            _ => self.own.is_some(),
+        };
+        (!knows).then_some(self.state.as_str())
+    }
+
     pub(super) fn contains(&self, key: &NodePublic) -> bool {
         self.own.as_ref() == Some(key) || self.peers.0.contains(key)
     }

@@ -110,7 +110,7 @@ func (r *runner) all(ctx context.Context, l *lab) {
 }
 
 func (r *runner) backend(ctx context.Context, l *lab, b backend) {
-	if !strings.Contains(b.name, r.only) {
+	if !strings.Contains(b.name+": ", r.only) {
 		r.n += len(stories)
 		return
 	}

@@ -79,7 +79,7 @@ func record(ctx context.Context, l *lab, file string) error {
 		return err
 	}
 	t.daemon.Kill()
-	_ = t.ln.Close()
+	t.closeControl()
 	if err := t.launchDaemon(ctx); err != nil {
 		return err
 	}

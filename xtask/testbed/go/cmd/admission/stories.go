@@ -165,17 +165,25 @@ func (a *act) awaitNotice(ctx context.Context) error {
 			return nil
 		})
 	}
+	return a.awaitRechecks(ctx, 2)
+}
+
+// awaitRechecks waits until the relay has asked again about all who are
+// connected, and so often.
+func (s *stage) awaitRechecks(ctx context.Context, rounds int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(rounds)*interval+patience)
+	defer cancel()
 	asked := func() (float64, error) {
-		counters, err := varz.Fetch(ctx, a.target.HTTPClient(), a.target.BaseURL())
+		counters, err := varz.Fetch(ctx, s.target.HTTPClient(), s.target.BaseURL())
 		return counters.Sum("derper_recheck_total"), err
 	}
 	before, err := asked()
 	if err != nil {
 		return err
 	}
-	return a.program.Await(ctx, func() error {
+	return s.program.Await(ctx, func() error {
 		now, err := asked()
-		if err == nil && now < before+float64(2*len(a.inside)) {
+		if err == nil && now < before+float64(rounds*len(s.inside)) {
 			err = errors.New("it has not asked again about all clients")
 		}
 		return err

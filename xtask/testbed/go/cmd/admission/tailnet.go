@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,21 @@ func newTailnet(name, dir, bin string, derpMap *tailcfg.DERPMap, logf logger.Log
 		nodes:   map[string]*members.Node{}, hidden: map[string]bool{},
 	}
 	return t, os.MkdirAll(t.dir, 0o700)
+}
+
+// closeControl takes the control server away from whoever is not connected to
+// it, and openControl brings it back with what it knew.
+func (t *tailnet) closeControl() { _ = t.ln.Close() }
+
+func (t *tailnet) openControl() error {
+	ln, err := net.Listen("tcp", t.ln.Addr().String())
+	if err != nil {
+		return err
+	}
+	t.ln = ln
+	// Ends with an error when ln is closed, which is how it is meant to end.
+	go func() { _ = http.Serve(ln, t.control) }()
+	return nil
 }
 
 func (t *tailnet) close() {
@@ -143,6 +159,14 @@ func (t *tailnet) startDaemon(ctx context.Context) error {
 			return err
 		}
 	}
+	return t.awaitDaemon(ctx)
+}
+
+// awaitDaemon waits until the tailscaled has heard from its control server, and
+// tells it what it may see.
+func (t *tailnet) awaitDaemon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	return t.daemon.Await(ctx, func() error {
 		state, err := t.stateOfDaemon(ctx)
 		if err == nil && state != "Running" {

@@ -22,6 +22,7 @@ var tailnetCases = []struct {
 }{
 	{"real nodes talk, and a real node of another tailnet does not come in", false, realNodes},
 	{"a policy that hides all nodes, and then does not", false, hiddenNodes},
+	{"a tailscaled that starts again and hears nothing from its control server", true, deafDaemon},
 	{"one relay, three tailnets, no tailscaled, as the guide has it", true, threeTailnets},
 	{"one relay, three tailscaleds, as the guide has it", true, threeSockets},
 }
@@ -158,6 +159,68 @@ func hiddenNodes(ctx context.Context, l *lab) (string, error) {
 	}
 	took, err := s.enterWithin(ctx, a, patience)
 	return fmt.Sprintf("in after %d ms; before: %s", took.Milliseconds(), line), err
+}
+
+// deafDaemon is an update of tailscaled on a day on which its control server is
+// away: it answers, and knows nobody.
+func deafDaemon(ctx context.Context, l *lab) (detail string, err error) {
+	if err := l.showAll(true); err != nil {
+		return "", err
+	}
+	s, err := l.run(ctx, l.byDaemon()...)
+	if err != nil {
+		return "", err
+	}
+	defer s.close()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; the relay's log:\n%s\nthe tailscaled's:\n%s", err, s.program.Log(), l.net.daemon.Log())
+		}
+	}()
+	a, b, c := l.node("a"), l.node("b"), l.node("c")
+	for _, n := range []*members.Node{a, b} {
+		if _, err := s.enterWithin(ctx, n, patience); err != nil {
+			return "", err
+		}
+	}
+	l.net.closeControl()
+	l.net.daemon.Kill()
+	if err := l.net.launchDaemon(ctx); err != nil {
+		return "", err
+	}
+	if err := s.awaitRechecks(ctx, 2); err != nil {
+		return "", err
+	}
+	s.leave(b)
+	err = errors.Join(
+		s.stay(ctx, a),
+		s.enter(ctx, b),
+		s.isOut(ctx, "a stranger", key.NewNode()),
+		s.isOut(ctx, "a member that has not been here", c.Private),
+	)
+	if err != nil {
+		return "", err
+	}
+	if err := l.net.openControl(); err != nil {
+		return "", err
+	}
+	if err := l.net.awaitDaemon(ctx); err != nil {
+		return "", err
+	}
+	took, err := s.enterWithin(ctx, c, patience)
+	if err != nil {
+		return "", err
+	}
+	if err := l.net.set("b", false); err != nil {
+		return "", err
+	}
+	select {
+	case <-s.inside["b"].Gone():
+	case <-time.After(interval + patience):
+		return "", errors.New("a node that was removed afterwards is still connected")
+	}
+	detail = fmt.Sprintf("all in %d ms after it has heard from it", took.Milliseconds())
+	return detail, s.stay(ctx, a, c)
 }
 
 // threeTailnets follows docs/several-tailnets.md: its configuration file, with

@@ -26,6 +26,7 @@ type Target struct {
 	URL      string // http[s]://host:port, instead of Host and Port
 	Host     string // name or address, as in the certificate
 	Dial     string // address to connect to, if it is not Host
+	Source   string // address of this machine to connect from; in URL mode only
 	Port     int
 	PlainTCP bool   // plain HTTP; set by an http:// URL
 	CAFile   string // PEM file with additional roots
@@ -47,6 +48,7 @@ func (t *Target) AddFlags(fs *flag.FlagSet) {
 	fs.StringVar(&t.URL, "url", "", "relay as http[s]://host[:port]; instead of -host and -port")
 	fs.StringVar(&t.Host, "host", "127.0.0.1", "relay's name or address, as in its certificate")
 	fs.StringVar(&t.Dial, "dial", "", "address to connect to, if it is not the host (no port)")
+	fs.StringVar(&t.Source, "source", "", "address to connect from; Go's client only takes it in URL mode, with -dial")
 	fs.IntVar(&t.Port, "port", 443, "relay's DERP port")
 	fs.BoolVar(&t.PlainTCP, "plain", false, "the DERP port speaks HTTP, not HTTPS")
 	fs.StringVar(&t.CAFile, "ca", "", "PEM file with roots to trust besides the system's")
@@ -205,5 +207,8 @@ func (t *Target) dialTCP(ctx context.Context, network, _ string) (net.Conn, erro
 		return t.DialFunc(ctx, network, t.DialAddr())
 	}
 	d := net.Dialer{Timeout: 5 * time.Second}
+	if t.Source != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(t.Source)}
+	}
 	return d.DialContext(ctx, network, t.DialAddr())
 }
