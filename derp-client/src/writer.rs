@@ -50,7 +50,8 @@ impl ClientWriter {
     /// ([`Self::limited`]), which is no error: that is what a relay does with packets.
     ///
     /// # Errors
-    /// [`SendError::TooLong`] for more than [`MAX_PACKET_LEN`] bytes, or the connection's end.
+    /// [`SendError::TooLong`] for more than [`MAX_PACKET_LEN`](derp_proto::MAX_PACKET_LEN) bytes,
+    /// or the connection's end.
     pub async fn send(&self, dst: NodePublic, packet: &[u8]) -> Result<(), SendError> {
         check_len(packet)?;
         if !self.link.may_send(packet.len()) {
