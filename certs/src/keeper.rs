@@ -169,6 +169,7 @@ impl Keeper {
                     self.counters.in_a_row.store(0, Ordering::Relaxed);
                     self.store.set_pause(&self.subject, None);
                     on_new(&held);
+                    self.announce(&held);
                     continue;
                 }
                 Err(failure) => failure,
@@ -276,13 +277,6 @@ impl Keeper {
             .map_err(|err| Failure::new(FailureKind::Refused, format!("what came is {err}")))?;
         self.counters.issued.fetch_add(1, Ordering::Relaxed);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
-        let life = held.life();
-        tracing::info!(
-            subject = %self.subject,
-            valid_until = readable(life.not_after),
-            renewed_from = readable(schedule::renew_at(life, None, 1.0)),
-            "a new certificate"
-        );
         // Served from memory it is as good; ordering it again would not make the disk larger.
         if let Err(error) = self.store.save(&self.subject, issued) {
             tracing::error!(
@@ -292,6 +286,17 @@ impl Keeper {
             );
         }
         Ok(held)
+    }
+
+    /// Tells the log, once the certificate is served: whoever reads it may connect.
+    fn announce(&self, held: &Held) {
+        let life = held.life();
+        tracing::info!(
+            subject = %self.subject,
+            valid_until = readable(life.not_after),
+            renewed_from = readable(schedule::renew_at(life, None, 1.0)),
+            "a new certificate"
+        );
     }
 
     async fn pause(&self, failure: &Failure, failures: u32, started: Instant) {

@@ -13,14 +13,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::admitted::{Admitted, Rest};
-use crate::error::AcceptError;
+use crate::error::{AcceptError, Budget};
 use crate::forwarded::TrustedProxies;
 use crate::http::{self, Pages, Route, Upgrade};
 use crate::hub::Hub;
 use crate::inbox::Message;
 use crate::listener::ListenOptions;
 use crate::login::{LoggedIn, fill_random, log_in, read_more, within};
+use crate::outcomes::Outcome;
 use crate::peer::{Identity, Owner, Peer};
+use crate::pending::{Logins, Pending};
 use crate::proxy_protocol;
 use crate::records::RecordAligned;
 use crate::registry;
@@ -32,6 +34,9 @@ use crate::tx::{Seal, Sink};
 use crate::websocket::WsStream;
 use crate::wire::Wire;
 
+/// What a TLS handshake holds at most of what has come: a record, which its hello mostly fits into.
+const MAX_HELLO_LEN: usize = 16 << 10;
+
 /// What connections need on their way to a login.
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -40,32 +45,8 @@ pub(crate) struct Front {
     pub(crate) logins: Logins,
 }
 
-/// Counts the connections that are on their way to a login.
-#[derive(Debug, Default)]
-pub(crate) struct Logins(std::sync::atomic::AtomicUsize);
-
-struct Pending<'a>(&'a Logins);
-
-impl Logins {
-    fn begin(&self, max: usize) -> Option<Pending<'_>> {
-        let pending = Pending(self);
-        // The guard takes it back in any case.
-        if self.0.fetch_add(1, Ordering::Relaxed) < max {
-            Some(pending)
-        } else {
-            None
-        }
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A client that has logged in, by what becomes of its connection.
-enum Outcome<S> {
+enum Fate<S> {
     /// A worker has it.
     HandedOver,
     /// Its stream is served by this task.
@@ -87,12 +68,12 @@ impl Front {
     pub(crate) async fn accept_socket<S: Socket>(
         &self,
         socket: S,
-        mut conn: ConnMeta,
+        conn: &mut ConnMeta,
         options: &ListenOptions,
     ) -> Result<(), AcceptError> {
         self.hub.metrics.gauges().accepts.add(1);
         // The steps before a session need more memory than the session: it is given back.
-        let login = Box::pin(self.log_in_socket(socket, &mut conn, options));
+        let login = Box::pin(self.log_in_socket(socket, conn, options));
         let outcome = self.unless_stopping(login).await;
         self.finish(outcome, conn, &options.trusted_proxies).await
     }
@@ -101,15 +82,15 @@ impl Front {
     pub(crate) async fn serve_port_80<S: Socket>(
         &self,
         mut socket: S,
-        mut conn: ConnMeta,
+        conn: &mut ConnMeta,
         options: &ListenOptions,
     ) -> Result<(), AcceptError> {
-        if options.proxy_protocol.is_due(&conn) {
+        if options.proxy_protocol.is_due(conn) {
             let _pending = self.begin_login()?;
-            let counts = self.hub.metrics.proxy_headers();
-            proxy_protocol::receive(&mut socket, &mut conn, counts).await?;
+            self.receive_proxy_header(&mut socket, conn).await?;
         }
         let (pages, trusted) = (Arc::clone(&self.pages), &options.trusted_proxies);
+        let conn = conn.clone();
         tokio::select! {
             () = http::serve_port_80(socket, pages, conn, trusted) => {}
             () = self.hub.stopped() => {}
@@ -130,7 +111,8 @@ impl Front {
         let login = Box::pin(self.log_in_stream(stream, &conn));
         let outcome = self.unless_stopping(login).await;
         // Whoever has the stream knows itself where it comes from.
-        self.finish(outcome, conn, &TrustedProxies::default()).await
+        self.finish(outcome, &conn, &TrustedProxies::default())
+            .await
     }
 
     /// Serves a stream that has been upgraded elsewhere: DERP from the first byte.
@@ -145,17 +127,16 @@ impl Front {
     {
         self.hub.metrics.gauges().accepts.add(1);
         let outcome = async {
-            let _pending = self.begin_login()?;
+            let pending = self.begin_login()?;
+            self.hub.admit_network(&conn, false)?;
             let mut received = Vec::new();
-            let login = log_in(&mut stream, &[], &mut received, &conn, &self.hub).await?;
+            let login = log_in(&mut stream, &[], &mut received, &conn, &self.hub, &pending).await?;
             let admitted = self.for_task(login, &conn, received, is_not_ideal);
-            Ok(Outcome::Serve(
-                Box::new(stream) as BoxedIo,
-                Box::new(admitted),
-            ))
+            Ok(Fate::Serve(Box::new(stream) as BoxedIo, Box::new(admitted)))
         };
         let outcome = self.unless_stopping(Box::pin(outcome)).await;
-        self.finish(outcome, conn, &TrustedProxies::default()).await
+        self.finish(outcome, &conn, &TrustedProxies::default())
+            .await
     }
 
     /// A step on the way to a session, which is given up when the server begins to end.
@@ -172,17 +153,26 @@ impl Front {
 
     async fn finish(
         &self,
-        outcome: Result<Outcome<BoxedIo>, AcceptError>,
-        conn: ConnMeta,
+        outcome: Result<Fate<BoxedIo>, AcceptError>,
+        conn: &ConnMeta,
         trusted: &TrustedProxies,
     ) -> Result<(), AcceptError> {
         match outcome {
-            Ok(Outcome::HandedOver | Outcome::Challenged) => Ok(()),
-            Ok(Outcome::Serve(stream, admitted)) => {
+            Ok(Fate::HandedOver) => {
+                self.note(Outcome::Client);
+                Ok(())
+            }
+            Ok(Fate::Challenged) => {
+                self.note(Outcome::Challenge);
+                Ok(())
+            }
+            Ok(Fate::Serve(stream, admitted)) => {
+                self.note(Outcome::Client);
                 Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
             }
-            Ok(Outcome::Pages(stream, received)) => {
-                self.serve_pages(stream, received, conn, trusted).await
+            Ok(Fate::Pages(stream, received)) => {
+                self.serve_pages(stream, received, conn.clone(), trusted)
+                    .await
             }
             Err(error) => {
                 self.count(&error);
@@ -210,20 +200,22 @@ impl Front {
             conn,
         }) = asked
         else {
+            self.note(Outcome::Pages);
             return Ok(());
         };
         // A proxy that keeps its connections may use one of them for a client after all.
         let outcome = async {
-            let _pending = self.begin_login()?;
+            let pending = self.begin_login()?;
             let limit = self.hub.tunables().login_timeout;
-            let login = self.log_in_any(stream, received.into(), &upgrade, &conn);
+            let login = self.log_in_any(stream, received.into(), &upgrade, &conn, &pending);
             within("login", limit, pin!(login)).await
         };
         match self.unless_stopping(Box::pin(outcome)).await {
-            Ok(Outcome::Serve(stream, admitted)) => {
+            Ok(Fate::Serve(stream, admitted)) => {
+                self.note(Outcome::Client);
                 Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
             }
-            Ok(Outcome::HandedOver | Outcome::Pages(..) | Outcome::Challenged) => {
+            Ok(Fate::HandedOver | Fate::Pages(..) | Fate::Challenged) => {
                 unreachable!("a stream that is logged in by a task is served by it")
             }
             Err(error) => {
@@ -233,7 +225,12 @@ impl Front {
         }
     }
 
+    fn note(&self, outcome: Outcome) {
+        self.hub.metrics.outcomes.count(outcome);
+    }
+
     fn count(&self, error: &AcceptError) {
+        self.note(Outcome::of(error));
         let gauges = self.hub.metrics.gauges();
         match error {
             AcceptError::Tls(_) | AcceptError::NoCertificate => gauges.tls_failures.add(1),
@@ -245,7 +242,7 @@ impl Front {
             AcceptError::Denied(_)
             | AcceptError::Unverified(_)
             | AcceptError::Proxy(_)
-            | AcceptError::Full
+            | AcceptError::Full(_)
             | AcceptError::Stopping
             | AcceptError::Session(_) => {}
         }
@@ -258,13 +255,26 @@ impl Front {
         if self.hub.is_stopping() {
             return Err(AcceptError::Stopping);
         }
-        match self.logins.begin(tunables.max_logins_pending) {
-            Some(pending) if clients < tunables.max_clients => Ok(pending),
-            _ => {
-                gauges.rejected_connections.add(1);
-                Err(AcceptError::Full)
-            }
-        }
+        let max_bytes = tunables.max_pending_bytes;
+        let pending = self.logins.begin(tunables.max_logins_pending, max_bytes);
+        let pending = pending.and_then(|pending| match clients < tunables.max_clients {
+            true => Ok(pending),
+            false => Err(Budget::Clients),
+        });
+        pending.map_err(|budget| {
+            gauges.rejected_connections.add(1);
+            budget.into()
+        })
+    }
+
+    async fn receive_proxy_header<S: Socket>(
+        &self,
+        socket: &mut S,
+        conn: &mut ConnMeta,
+    ) -> Result<(), AcceptError> {
+        let limit = self.hub.tunables().proxy_header_timeout;
+        let counts = self.hub.metrics.proxy_headers();
+        Ok(proxy_protocol::receive(socket, conn, limit, counts).await?)
     }
 
     async fn log_in_socket<S: Socket>(
@@ -272,39 +282,40 @@ impl Front {
         mut socket: S,
         conn: &mut ConnMeta,
         options: &ListenOptions,
-    ) -> Result<Outcome<BoxedIo>, AcceptError> {
-        let _pending = self.begin_login()?;
+    ) -> Result<Fate<BoxedIo>, AcceptError> {
+        let pending = self.begin_login()?;
         let tunables = self.hub.tunables();
         let login = async {
             if options.proxy_protocol.is_due(conn) {
-                let counts = self.hub.metrics.proxy_headers();
-                proxy_protocol::receive(&mut socket, conn, counts).await?;
+                self.receive_proxy_header(&mut socket, conn).await?;
             }
             let trusted = &options.trusted_proxies;
+            self.hub.admit_network(conn, trusted.are_at(conn))?;
             let Some(tls) = &options.tls else {
-                return self.log_in_plain(socket, conn, trusted).await;
+                return self.log_in_plain(socket, conn, trusted, &pending).await;
             };
             let config = tls.config_for(conn).ok_or(AcceptError::NoCertificate)?;
             let handshake = async {
                 let mut aligned = RecordAligned::new(socket);
                 // Until a client has said something it costs no more than its socket.
-                aligned.has_record().await?;
+                aligned.has_record().await.map_err(AcceptError::Tls)?;
+                // What is kept of it is not larger, and as large at most.
+                pending.hold(MAX_HELLO_LEN)?;
                 // In a box, for it is large, and handed on several times.
-                let stream = TlsAcceptor::from(config).accept(aligned).await?;
-                Ok(Box::new(stream))
+                let stream = TlsAcceptor::from(config).accept(aligned).await;
+                Ok(Box::new(stream.map_err(AcceptError::Tls)?))
             };
-            let handshake = async {
-                let handshake = pin!(async { handshake.await.map_err(AcceptError::Tls) });
-                within("TLS handshake", tunables.tls_timeout, handshake).await
-            };
+            let handshake =
+                async { within("TLS handshake", tunables.tls_timeout, pin!(handshake)).await };
             let (stream, secrets) = SecretCapture::run(pin!(handshake)).await;
             let mut stream = stream?;
             note_tls(conn, &stream);
             if conn.alpn.as_deref() == Some(ALPN_ACME) {
                 stream.shutdown().await?;
-                return Ok(Outcome::Challenged);
+                return Ok(Fate::Challenged);
             }
-            self.log_in_tls(stream, secrets, conn, trusted).await
+            self.log_in_tls(stream, secrets, conn, trusted, &pending)
+                .await
         };
         within("login", tunables.login_timeout, pin!(login)).await
     }
@@ -314,21 +325,29 @@ impl Front {
         mut socket: S,
         conn: &mut ConnMeta,
         trusted: &TrustedProxies,
-    ) -> Result<Outcome<BoxedIo>, AcceptError> {
-        let (received, upgrade) = match self.read_request(&mut socket, conn, trusted).await? {
+        pending: &Pending<'_>,
+    ) -> Result<Fate<BoxedIo>, AcceptError> {
+        let (received, upgrade) = match self
+            .read_request(&mut socket, conn, trusted, pending)
+            .await?
+        {
             Ok(upgrade) => upgrade,
-            Err(received) => return Ok(Outcome::Pages(Box::new(socket), received)),
+            Err(received) => return Ok(Fate::Pages(Box::new(socket), received)),
         };
         let Upgrade::Derp(derp) = &upgrade else {
-            return self.log_in_any(socket, received, &upgrade, conn).await;
+            return self
+                .log_in_any(socket, received, &upgrade, conn, pending)
+                .await;
         };
         let Some(worker) = self.hub.least_loaded_worker() else {
-            return self.log_in_any(socket, received, &upgrade, conn).await;
+            return self
+                .log_in_any(socket, received, &upgrade, conn, pending)
+                .await;
         };
         let (worker, is_not_ideal) = (Arc::clone(worker), derp.ideal_node);
         let mut received = received;
         let head = http::upgrade_response(&upgrade, &self.hub.public_key());
-        let login = log_in(&mut socket, &head, &mut received, conn, &self.hub).await?;
+        let login = log_in(&mut socket, &head, &mut received, conn, &self.hub, pending).await?;
         self.bound_unsent(&socket, &login);
         let wire = Wire::Socket(socket.into_fd()?);
         let owner = Owner::Worker {
@@ -346,7 +365,7 @@ impl Front {
             rest,
         );
         hand_over(&worker, admitted);
-        Ok(Outcome::HandedOver)
+        Ok(Fate::HandedOver)
     }
 
     async fn log_in_tls<S: Socket>(
@@ -355,10 +374,14 @@ impl Front {
         secrets: CapturedSecrets,
         conn: &mut ConnMeta,
         trusted: &TrustedProxies,
-    ) -> Result<Outcome<BoxedIo>, AcceptError> {
-        let (received, upgrade) = match self.read_request(&mut stream, conn, trusted).await? {
+        pending: &Pending<'_>,
+    ) -> Result<Fate<BoxedIo>, AcceptError> {
+        let (received, upgrade) = match self
+            .read_request(&mut stream, conn, trusted, pending)
+            .await?
+        {
             Ok(upgrade) => upgrade,
-            Err(received) => return Ok(Outcome::Pages(stream, received)),
+            Err(received) => return Ok(Fate::Pages(stream, received)),
         };
         let tunables = self.hub.tunables();
         let (
@@ -372,15 +395,19 @@ impl Front {
             tunables.own_record_layer && conn.tls == Some(TlsVersion::V1_3),
         )
         else {
-            return self.log_in_any(stream, received, &upgrade, conn).await;
+            return self
+                .log_in_any(stream, received, &upgrade, conn, pending)
+                .await;
         };
         let (Upgrade::Derp(derp), Some(worker)) = (&upgrade, self.hub.least_loaded_worker()) else {
-            return self.log_in_any(stream, received, &upgrade, conn).await;
+            return self
+                .log_in_any(stream, received, &upgrade, conn, pending)
+                .await;
         };
         let (worker, is_not_ideal) = (Arc::clone(worker), derp.ideal_node);
         let mut received = received;
         let head = http::upgrade_response(&upgrade, &self.hub.public_key());
-        let login = log_in(&mut stream, &head, &mut received, conn, &self.hub).await?;
+        let login = log_in(&mut stream, &head, &mut received, conn, &self.hub, pending).await?;
 
         // From here on the records are ours. rustls holds no part of one that it has not handed
         // out, for it was given them one at a time.
@@ -402,24 +429,31 @@ impl Front {
         let opener = Some(Box::new(opener));
         let admitted = self.admitted(login, conn, is_not_ideal, owner, sink, opener, rest);
         hand_over(&worker, admitted);
-        Ok(Outcome::HandedOver)
+        Ok(Fate::HandedOver)
     }
 
     async fn log_in_stream<S>(
         &self,
         mut stream: S,
         conn: &ConnMeta,
-    ) -> Result<Outcome<BoxedIo>, AcceptError>
+    ) -> Result<Fate<BoxedIo>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let _pending = self.begin_login()?;
+        let pending = &self.begin_login()?;
+        self.hub.admit_network(conn, false)?;
         let nobody = TrustedProxies::default();
         let mut conn = conn.clone();
         let login = async {
-            match self.read_request(&mut stream, &mut conn, &nobody).await? {
-                Ok((received, upgrade)) => self.log_in_any(stream, received, &upgrade, &conn).await,
-                Err(received) => Ok(Outcome::Pages(Box::new(stream) as BoxedIo, received)),
+            match self
+                .read_request(&mut stream, &mut conn, &nobody, pending)
+                .await?
+            {
+                Ok((received, upgrade)) => {
+                    self.log_in_any(stream, received, &upgrade, &conn, pending)
+                        .await
+                }
+                Err(received) => Ok(Fate::Pages(Box::new(stream) as BoxedIo, received)),
             }
         };
         within("login", self.hub.tunables().login_timeout, pin!(login)).await
@@ -432,25 +466,28 @@ impl Front {
         mut received: Vec<u8>,
         upgrade: &Upgrade,
         conn: &ConnMeta,
-    ) -> Result<Outcome<BoxedIo>, AcceptError>
+        pending: &Pending<'_>,
+    ) -> Result<Fate<BoxedIo>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let head = http::upgrade_response(upgrade, &self.hub.public_key());
         match upgrade {
             Upgrade::Derp(derp) => {
-                let login = log_in(&mut stream, &head, &mut received, conn, &self.hub).await?;
+                let login =
+                    log_in(&mut stream, &head, &mut received, conn, &self.hub, pending).await?;
                 let admitted = self.for_task(login, conn, received, derp.ideal_node);
-                Ok(Outcome::Serve(Box::new(stream), Box::new(admitted)))
+                Ok(Fate::Serve(Box::new(stream), Box::new(admitted)))
             }
             Upgrade::WebSocket { .. } => {
                 self.hub.metrics.gauges().websocket_accepts.add(1);
                 stream.write_all(&head).await?;
                 let mut stream = WsStream::new(stream, &received);
                 let mut received = Vec::new();
-                let login = log_in(&mut stream, &[], &mut received, conn, &self.hub).await?;
+                let login =
+                    log_in(&mut stream, &[], &mut received, conn, &self.hub, pending).await?;
                 let admitted = self.for_task(login, conn, received, false);
-                Ok(Outcome::Serve(Box::new(stream), Box::new(admitted)))
+                Ok(Fate::Serve(Box::new(stream), Box::new(admitted)))
             }
         }
     }
@@ -462,6 +499,7 @@ impl Front {
         stream: &mut S,
         conn: &mut ConnMeta,
         trusted: &TrustedProxies,
+        pending: &Pending<'_>,
     ) -> Result<Result<(Vec<u8>, Upgrade), Vec<u8>>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -471,7 +509,7 @@ impl Front {
             loop {
                 match http::read_head(&received) {
                     Ok(Some(head)) => return Ok(Ok(head)),
-                    Ok(None) => read_more(stream, &mut received).await?,
+                    Ok(None) => read_more(stream, &mut received, pending).await?,
                     Err(error) => return Ok(Err(error)),
                 }
             }

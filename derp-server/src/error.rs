@@ -7,6 +7,7 @@ use derp_proto::{DecodeError, FrameType, HandshakeError};
 use derp_verify::VerifyError;
 use thiserror::Error;
 
+use crate::outcomes::Outcome;
 use crate::proxy_protocol::ProxyHeaderError;
 
 /// Why a connection did not become a client's.
@@ -45,15 +46,49 @@ pub enum AcceptError {
     /// The verifier had no answer, and without one nobody is admitted.
     #[error("cannot be verified")]
     Unverified(#[source] VerifyError),
-    /// As many connections are there, or on their way, as may be.
-    #[error("too many connections")]
-    Full,
+    /// There are as many as may be.
+    #[error(transparent)]
+    Full(#[from] Budget),
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
     /// The client had been admitted, and its session ended.
     #[error(transparent)]
     Session(#[from] SessionError),
+}
+
+/// What there is no more of for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Budget {
+    /// [`Tunables::max_clients`](crate::Tunables::max_clients).
+    #[error("too many clients")]
+    Clients,
+    /// [`Tunables::max_logins_pending`](crate::Tunables::max_logins_pending).
+    #[error("too many connections on their way to a login")]
+    Logins,
+    /// [`Tunables::max_pending_bytes`](crate::Tunables::max_pending_bytes).
+    #[error("connections on their way to a login hold too many bytes")]
+    PendingBytes,
+    /// [`Tunables::network_login_rate`](crate::Tunables::network_login_rate).
+    #[error("too many connections from this network")]
+    NetworkRate,
+    /// [`Tunables::key_login_rate`](crate::Tunables::key_login_rate).
+    #[error("too many logins with this key")]
+    KeyRate,
+}
+
+impl Budget {
+    /// What a connection came to that found it used up.
+    pub(crate) const fn outcome(self) -> Outcome {
+        match self {
+            Self::Clients => Outcome::FullOfClients,
+            Self::Logins => Outcome::FullOfLogins,
+            Self::PendingBytes => Outcome::FullOfBytes,
+            Self::NetworkRate => Outcome::NetworkRate,
+            Self::KeyRate => Outcome::KeyRate,
+        }
+    }
 }
 
 impl AcceptError {

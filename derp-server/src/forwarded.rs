@@ -61,7 +61,7 @@ enum Origin {
 
 impl TrustedProxies {
     /// Whether the other end of the connection is believed.
-    fn are_at(&self, conn: &ConnMeta) -> bool {
+    pub(crate) fn are_at(&self, conn: &ConnMeta) -> bool {
         match conn.proxy_peer.or(conn.socket_peer) {
             Some(peer) => contains(&self.networks, peer.ip()),
             None => self.on_unix_sockets && conn.is_unix,

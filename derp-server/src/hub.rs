@@ -1,15 +1,18 @@
 //! What all connections of a server share.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use aws_lc_rs::agreement;
 use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
-use derp_verify::Verifier;
+use derp_verify::{ConnMeta, Verifier};
 use tokio::sync::watch;
 
 use crate::budget::QueueBudget;
+use crate::error::Budget;
 use crate::inbox::{Inbox, Message};
+use crate::login_rates::{LoginRates, network_of};
 use crate::metrics::Metrics;
 use crate::peer::ConnId;
 use crate::refusals::Refusals;
@@ -26,6 +29,9 @@ pub(crate) struct Hub {
     pub(crate) verifier: Arc<dyn Verifier>,
     /// Held for a lookup and an insertion.
     refusals: Mutex<Refusals>,
+    /// Held for a lookup each.
+    networks: Mutex<LoginRates<IpAddr>>,
+    keys: Mutex<LoginRates<NodePublic>>,
     public: NodePublic,
     /// The private key, for a faster X25519 than the codec's.
     private: agreement::PrivateKey,
@@ -48,12 +54,16 @@ impl Hub {
     ) -> Self {
         let metrics = Metrics::new(workers);
         let key = private.expose_secret_bytes();
+        let registry = Registry::new(Arc::clone(&metrics.gauges));
+        registry.set_max_per_key(tunables.max_connections_per_key);
         Self {
-            registry: Registry::new(Arc::clone(&metrics.gauges)),
+            registry,
             metrics,
             budget: Arc::new(QueueBudget::new(tunables.queue_budget_bytes)),
             verifier,
             refusals: Mutex::default(),
+            networks: Mutex::new(LoginRates::new()),
+            keys: Mutex::new(LoginRates::new()),
             public: private.public(),
             private: agreement::PrivateKey::from_private_key(&agreement::X25519, key)
                 .expect("any 32 bytes are a key of X25519"),
@@ -80,6 +90,37 @@ impl Hub {
         let now = crate::clock::now();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.tell(key, now)
+    }
+
+    /// Whether one more connection may come from there.
+    pub(crate) fn admit_network(
+        &self,
+        conn: &ConnMeta,
+        is_trusted_proxy: bool,
+    ) -> Result<(), Budget> {
+        let Some(rate) = self.tunables().network_login_rate else {
+            return Ok(());
+        };
+        let Some(network) = network_of(conn, is_trusted_proxy) else {
+            return Ok(());
+        };
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        match networks.take(network, rate, crate::clock::now()) {
+            true => Ok(()),
+            false => Err(Budget::NetworkRate),
+        }
+    }
+
+    /// Whether the key may log in once more.
+    pub(crate) fn admit_key(&self, key: &NodePublic) -> Result<(), Budget> {
+        let Some(rate) = self.tunables().key_login_rate else {
+            return Ok(());
+        };
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys.take(*key, rate, crate::clock::now()) {
+            true => Ok(()),
+            false => Err(Budget::KeyRate),
+        }
     }
 
     /// Nobody else is to be let in.
@@ -111,6 +152,8 @@ impl Hub {
         self.lane_depth
             .store(tunables.lane_depth, Ordering::Relaxed);
         self.budget.set_limit(tunables.queue_budget_bytes);
+        self.registry
+            .set_max_per_key(tunables.max_connections_per_key);
         let rate = tunables.client_rate;
         let mut current = self
             .tunables

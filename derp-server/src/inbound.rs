@@ -59,8 +59,6 @@ pub(crate) struct Inbound {
     unfinished_len: u32,
     /// Something was put into the client's own lanes.
     has_answers: bool,
-    pub(crate) packets_received: u64,
-    pub(crate) bytes_received: u64,
 }
 
 impl Inbound {
@@ -71,6 +69,7 @@ impl Inbound {
         not_ideal: bool,
         now: Instant,
     ) -> Self {
+        peer.ledger.begin(now);
         let mut inbound = Self {
             peer,
             scanner: Scanner::new(),
@@ -85,8 +84,6 @@ impl Inbound {
             unfinished_since: None,
             unfinished_len: 0,
             has_answers: false,
-            packets_received: 0,
-            bytes_received: 0,
         };
         inbound.set_rate_limit(own_rate.or(everybodys), now);
         inbound.has_own_rate = own_rate.is_some();
@@ -242,6 +239,7 @@ impl Inbound {
         if std::mem::replace(&mut self.home, home) == home {
             return;
         }
+        self.peer.ledger.set_home(home);
         let gauges = hub.metrics.gauges();
         let moved = now.saturating_duration_since(self.since) > SETTLING;
         if home {
@@ -272,8 +270,7 @@ impl Inbound {
         turn.tally.packets_received += 1;
         turn.tally.bytes_received += len as u64;
         turn.tally.received_kind[kind as usize] += 1;
-        self.packets_received += 1;
-        self.bytes_received += len as u64;
+        self.peer.ledger.count(len as u64);
 
         let is_same = self
             .last_dst

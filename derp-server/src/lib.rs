@@ -54,17 +54,21 @@ mod hub;
 mod inbound;
 mod inbox;
 mod lanes;
+mod ledger;
 mod listener;
 mod login;
+mod login_rates;
 #[cfg(feature = "measuring")]
 #[doc(hidden)]
 pub mod measuring;
 mod metacert;
 mod metrics;
 mod network;
+mod outcomes;
 mod packet;
 mod parcel;
 mod peer;
+mod pending;
 mod proxy_protocol;
 mod rate_limit;
 mod receive;
@@ -93,7 +97,7 @@ mod websocket;
 mod wire;
 mod worker;
 
-pub use error::{AcceptError, SessionError};
+pub use error::{AcceptError, Budget, SessionError};
 pub use forwarded::{ForwardedHeader, TrustedProxies};
 pub use forwarder::{Forwarder, Refused};
 pub use http::{
@@ -101,7 +105,9 @@ pub use http::{
     Upgrading, mount,
 };
 pub use listener::{AcceptLimit, ListenOptions, Listener};
+pub use login_rates::LoginRate;
 pub use metrics::{Gauge, Gauges, MetricKind, MetricVisitor, Metrics, PacketCounts, Sample, Value};
+pub use outcomes::{Outcome, Outcomes};
 pub use packet::{DropReason, PacketKind};
 pub use peer::ConnId;
 pub use proxy_protocol::{ProxyCounts, ProxyHeaderError, ProxyProtocol};

@@ -227,17 +227,23 @@ fn note_panic(ended: &Result<(), tokio::task::JoinError>, gauges: &crate::metric
     }
 }
 
-async fn serve<S: Socket>(socket: S, conn: ConnMeta, options: ListenOptions, front: Arc<Front>) {
+async fn serve<S: Socket>(
+    socket: S,
+    mut conn: ConnMeta,
+    options: ListenOptions,
+    front: Arc<Front>,
+) {
     if let Err(error) = socket.prepare(&options.socket) {
         // Most likely it has gone already; if not, it will do without.
         tracing::debug!(%error, "cannot set options of a connection");
     }
-    let peer = conn.socket_peer;
     let result = if options.only_redirects {
-        front.serve_port_80(socket, conn, &options).await
+        front.serve_port_80(socket, &mut conn, &options).await
     } else {
-        front.accept_socket(socket, conn, &options).await
+        front.accept_socket(socket, &mut conn, &options).await
     };
+    // By now a proxy may have said who it was.
+    let client = conn.client_addr();
     match result {
         // The log has been told of refusals, as far as it wants to hear of them.
         Ok(())
@@ -249,14 +255,14 @@ async fn serve<S: Socket>(socket: S, conn: ConnMeta, options: ListenOptions, fro
         ) => {}
         Err(error) if error.is_peer_fault() => {
             tracing::debug!(
-                ?peer,
+                ?client,
                 error = &error as &dyn std::error::Error,
                 "not a client"
             );
         }
         Err(error) => {
             tracing::warn!(
-                ?peer,
+                ?client,
                 error = &error as &dyn std::error::Error,
                 "client not served"
             );

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::error::AcceptError;
 use crate::hub::Hub;
+use crate::pending::Pending;
 use crate::tunables::Tunables;
 
 /// How much of what a client sends is read while a verifier is asked about it.
@@ -40,6 +41,7 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     received: &mut Vec<u8>,
     conn: &ConnMeta,
     hub: &Hub,
+    pending: &Pending<'_>,
 ) -> Result<LoggedIn, AcceptError> {
     let tunables = hub.tunables();
     let mut greeting = head.to_vec();
@@ -51,7 +53,7 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     let answered = async {
         stream.write_all(&greeting).await?;
         stream.flush().await?;
-        read_hello(stream, greeted, received, hub).await
+        read_hello(stream, greeted, received, hub, pending).await
     };
     let hello = within("login", tunables.client_info_timeout, pin!(answered)).await?;
     let is_mesh_peer = hello
@@ -63,11 +65,12 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     let rate = if is_mesh_peer {
         None
     } else {
+        hub.admit_key(&hello.key())?;
         // An answer that nobody waits for any more is not waited for either.
         tokio::select! {
             biased;
             rate = verify(&hello, conn, hub, &tunables) => rate?,
-            gone = hang_up(stream, received) => return Err(gone),
+            gone = hang_up(stream, received, pending) => return Err(gone),
         }
     };
     // All that took a while, in which the server may have begun to end.
@@ -91,6 +94,7 @@ async fn read_hello<S: AsyncRead + Unpin>(
     greeted: Greeted,
     received: &mut Vec<u8>,
     hub: &Hub,
+    pending: &Pending<'_>,
 ) -> Result<ClientHello, AcceptError> {
     loop {
         if let Some((claim, len)) = greeted.read(received)? {
@@ -98,7 +102,7 @@ async fn read_hello<S: AsyncRead + Unpin>(
             received.drain(..len);
             return Ok(hello);
         }
-        read_more(stream, received).await?;
+        read_more(stream, received, pending).await?;
     }
 }
 
@@ -111,9 +115,13 @@ fn prove(claim: Claim<'_>, hub: &Hub) -> Result<ClientHello, AcceptError> {
 
 /// Ends when the client hangs up. What it sends meanwhile is kept, up to a bound: clients need not
 /// wait for the verifier.
-async fn hang_up<S: AsyncRead + Unpin>(stream: &mut S, received: &mut Vec<u8>) -> AcceptError {
+async fn hang_up<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    received: &mut Vec<u8>,
+    pending: &Pending<'_>,
+) -> AcceptError {
     while received.len() < MAX_READ_AHEAD {
-        if let Err(error) = read_more(stream, received).await {
+        if let Err(error) = read_more(stream, received, pending).await {
             return error;
         }
     }
@@ -161,10 +169,11 @@ async fn verify(
     }
 }
 
-/// Reads what is there, and an error where the stream ends.
+/// Reads what is there, which counts among what all logins hold and is an error where the stream ends.
 pub(crate) async fn read_more<S: AsyncRead + Unpin>(
     stream: &mut S,
     received: &mut Vec<u8>,
+    pending: &Pending<'_>,
 ) -> Result<(), AcceptError> {
     // The buffer is on the stack and not in the future, which others would have to carry along.
     let read = poll_fn(|cx| {
@@ -176,7 +185,7 @@ pub(crate) async fn read_more<S: AsyncRead + Unpin>(
     });
     match read.await? {
         0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        _ => Ok(()),
+        len => Ok(pending.hold(len)?),
     }
 }
 

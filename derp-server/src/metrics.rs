@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::outcomes::Outcomes;
 use crate::packet::{DropReason, PacketKind};
 use crate::proxy_protocol::ProxyCounts;
 use crate::shared::AtomicU64;
@@ -150,6 +151,7 @@ pub trait MetricVisitor {
 pub struct Metrics {
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) proxy_headers: ProxyCounts,
+    pub(crate) outcomes: Outcomes,
     /// One for each worker, and the first for all tasks.
     totals: Box<[Arc<Totals>]>,
 }
@@ -161,6 +163,7 @@ impl Metrics {
         Self {
             gauges: Arc::default(),
             proxy_headers: ProxyCounts::default(),
+            outcomes: Outcomes::default(),
             totals: totals.collect(),
         }
     }
@@ -180,6 +183,13 @@ impl Metrics {
     #[must_use]
     pub const fn proxy_headers(&self) -> &ProxyCounts {
         &self.proxy_headers
+    }
+
+    /// What became of connections. With those that are on their way they are
+    /// [`Gauges::accepts`].
+    #[must_use]
+    pub const fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
     }
 
     pub(crate) fn sum(&self) -> Tally {
@@ -207,6 +217,7 @@ impl Metrics {
         use MetricKind::{Counter, Gauge, Untyped};
         self.gauges.visit(visitor);
         self.proxy_headers.visit(visitor);
+        self.outcomes.visit(visitor);
         let sum = self.sum();
         let clients = self.gauges.clients_local.get() + self.gauges.clients_remote.get();
         let mean_ms = if sum.queued_packets == 0 {

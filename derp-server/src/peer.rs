@@ -13,6 +13,7 @@ use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags, PingData, ServerF
 use crate::budget::QueueBudget;
 use crate::inbox::{Inbox, Message};
 use crate::lanes::Presence;
+use crate::ledger::Ledger;
 use crate::parcel::Parcel;
 use crate::shared::{AtomicU8, AtomicUsize, Mutex};
 use crate::tally::Tally;
@@ -83,6 +84,7 @@ pub(crate) struct Peer {
     pub(crate) key: NodePublic,
     state: State,
     owner: Owner,
+    pub(crate) ledger: Box<Ledger>,
 }
 
 const _: () = assert!(
@@ -117,6 +119,7 @@ impl Peer {
             key: who.key,
             state: State::default(),
             owner,
+            ledger: Box::default(),
         }
     }
 

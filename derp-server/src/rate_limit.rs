@@ -38,6 +38,12 @@ impl TokenBucket {
         Self::new(limit.bytes_per_second as f64, burst as f64, now)
     }
 
+    /// How many tokens there will be.
+    pub(crate) fn left_at(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        (self.tokens + passed * self.per_second).min(self.burst)
+    }
+
     /// Takes a token for each byte; see [`Self::take`].
     #[expect(clippy::cast_precision_loss, reason = "no frame has 2^53 bytes")]
     pub(crate) fn take_bytes(&mut self, bytes: u64, now: Instant) -> Result<(), Duration> {
@@ -50,8 +56,7 @@ impl TokenBucket {
     /// How long it will be until they are. A request larger than the bucket counts as a full one.
     pub(crate) fn take(&mut self, n: f64, now: Instant) -> Result<(), Duration> {
         let n = n.min(self.burst);
-        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.per_second).min(self.burst);
+        self.tokens = self.left_at(now);
         self.filled_at = self.filled_at.max(now);
         if self.tokens >= n {
             self.tokens -= n;

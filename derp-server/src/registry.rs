@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags};
@@ -41,6 +42,7 @@ pub(crate) struct Registry {
     shards: Box<[Shard]>,
     /// Bounded by the number of mesh peers, who hold the mesh key.
     watchers: RwLock<Vec<Arc<Peer>>>,
+    max_per_key: AtomicUsize,
     gauges: Arc<Gauges>,
 }
 
@@ -68,7 +70,7 @@ enum Local {
 #[derive(Debug)]
 struct Several {
     set: ClientSet<ConnId>,
-    /// Bounded by [`MAX_PER_KEY`], and those that were told to go and have not gone yet.
+    /// Bounded by `Registry::max_per_key`, and those that were told to go and have not gone yet.
     peers: Vec<Arc<Peer>>,
 }
 
@@ -105,8 +107,14 @@ impl Registry {
             hasher,
             shards,
             watchers: RwLock::default(),
+            max_per_key: AtomicUsize::new(MAX_PER_KEY),
             gauges,
         }
+    }
+
+    /// Lets a key have so many connections from now on; those that are there stay.
+    pub(crate) fn set_max_per_key(&self, max: usize) {
+        self.max_per_key.store(max, Ordering::Relaxed);
     }
 
     fn shard(&self, key: &NodePublic) -> &Shard {
@@ -190,7 +198,7 @@ impl Registry {
                         self.gauges.total_dup_client_conns.add(1);
                         several.set.add(peer.id);
                         several.peers.push(Arc::clone(peer));
-                        surplus = several.surplus();
+                        surplus = several.surplus(self.max_per_key.load(Ordering::Relaxed));
                         Local::Several(several)
                     }
                 };
@@ -469,9 +477,9 @@ impl Several {
     ///
     /// Those that were told so before are not asked again: their workers may not have got to it
     /// yet, and when many connect at a time, each new one must send another one away.
-    fn surplus(&self) -> Option<Arc<Peer>> {
+    fn surplus(&self, max: usize) -> Option<Arc<Peer>> {
         let staying = self.peers.iter().filter(|peer| !peer.is_gone()).count();
-        if staying <= MAX_PER_KEY {
+        if staying <= max {
             return None;
         }
         let mut standbys = self.set.standbys().filter_map(|id| self.find(id));

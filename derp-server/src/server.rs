@@ -179,8 +179,16 @@ pub struct ClientSnapshot {
     pub packets_sent: u64,
     /// Bytes of these packets.
     pub bytes_sent: u64,
+    /// Packets that it sent, those to be forwarded for another relay not counted.
+    pub packets_received: u64,
+    /// Bytes of these packets.
+    pub bytes_received: u64,
     /// Bytes that wait for it.
     pub bytes_waiting: usize,
+    /// Whether it calls this relay its home.
+    pub is_home: bool,
+    /// How long it has been here.
+    pub connected_for: Duration,
 }
 
 /// How a server is emptied.
@@ -296,12 +304,9 @@ impl Server {
     /// The clients that are connected.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientSnapshot> {
-        self.hub()
-            .registry
-            .all()
-            .iter()
-            .map(|peer| snapshot(peer))
-            .collect()
+        let now = clock::now();
+        let peers = self.hub().registry.all();
+        peers.iter().map(|peer| snapshot(peer, now)).collect()
     }
 
     /// Closes all connections of `key` and says how many there were. `reason` goes to the log.
@@ -408,8 +413,9 @@ impl Server {
     }
 }
 
-fn snapshot(peer: &Peer) -> ClientSnapshot {
+fn snapshot(peer: &Peer, now: Instant) -> ClientSnapshot {
     let (packets_sent, bytes_sent) = peer.sent();
+    let (packets_received, bytes_received) = peer.ledger.received();
     ClientSnapshot {
         id: peer.id,
         key: peer.key,
@@ -417,7 +423,11 @@ fn snapshot(peer: &Peer) -> ClientSnapshot {
         flags: peer.flags,
         packets_sent,
         bytes_sent,
+        packets_received,
+        bytes_received,
         bytes_waiting: peer.held(),
+        is_home: peer.ledger.is_home(),
+        connected_for: peer.ledger.age(now),
     }
 }
 

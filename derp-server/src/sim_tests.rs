@@ -403,7 +403,9 @@ fn packets_do_not_wait_until_all_who_are_idle_have_heard() {
     clients[0].send_packet(to, b"packet");
     sim.step(0);
     assert_eq!(clients[199].packets().len(), 1);
-    let heard = clients[..199].iter_mut().map(|client| client.receive().len());
+    let heard = clients[..199]
+        .iter_mut()
+        .map(|client| client.receive().len());
     assert_eq!(heard.sum::<usize>(), 64);
     while sim.step(0) {}
     let heard = clients.iter_mut().map(|client| client.receive().len());

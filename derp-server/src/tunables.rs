@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use derp_verify::RateLimit;
 
+use crate::login_rates::LoginRate;
+use crate::registry::MAX_PER_KEY;
+
 /// Limits and times that may change at any moment, for all clients at once.
 ///
 /// The defaults are those of the reference where it has them, and otherwise what keeps a public
@@ -27,6 +30,8 @@ pub struct Tunables {
     pub keep_alive_jitter: Duration,
     /// From the first byte to the login, for all steps together.
     pub login_timeout: Duration,
+    /// For the PROXY header, where one is due.
+    pub proxy_header_timeout: Duration,
     /// For the TLS handshake.
     pub tls_timeout: Duration,
     /// For the request.
@@ -39,6 +44,16 @@ pub struct Tunables {
     pub max_client_info_len: usize,
     /// How many connections may be on their way to a login.
     pub max_logins_pending: usize,
+    /// How many bytes connections may hold that are on their way to a login, all together.
+    pub max_pending_bytes: usize,
+    /// How often connections may come from one IPv4 address or one IPv6 network of 64 bits;
+    /// `None` for as often as they like. It does not count those from this machine, from private
+    /// networks and from trusted proxies, behind which there may be many.
+    pub network_login_rate: Option<LoginRate>,
+    /// How often one key may log in, unless it is a mesh peer's; `None` for as often as it likes.
+    pub key_login_rate: Option<LoginRate>,
+    /// How many connections one key may have; for one more, the oldest that is not active goes.
+    pub max_connections_per_key: usize,
     /// How many clients there may be.
     pub max_clients: usize,
     /// Whether a client is admitted when the verifier has no answer.
@@ -62,12 +77,23 @@ impl Default for Tunables {
             keep_alive: Duration::from_secs(60),
             keep_alive_jitter: Duration::from_secs(5),
             login_timeout: Duration::from_secs(15),
-            tls_timeout: Duration::from_secs(10),
-            head_timeout: Duration::from_secs(10),
+            proxy_header_timeout: Duration::from_secs(3),
+            tls_timeout: Duration::from_secs(8),
+            head_timeout: Duration::from_secs(5),
             client_info_timeout: Duration::from_secs(10),
             verify_timeout: Duration::from_secs(5),
             max_client_info_len: derp_proto::MAX_CLIENT_INFO_LEN,
             max_logins_pending: 4096,
+            max_pending_bytes: 64 << 20,
+            network_login_rate: Some(LoginRate {
+                per_second: 50.0,
+                burst: 500.0,
+            }),
+            key_login_rate: Some(LoginRate {
+                per_second: 1.0,
+                burst: 10.0,
+            }),
+            max_connections_per_key: MAX_PER_KEY,
             max_clients: usize::MAX,
             verify_fail_open: false,
             own_record_layer: true,

@@ -446,7 +446,7 @@ impl Worker {
         self.tokens.remove(&id);
         self.timers
             .forget(self.conns.len(), |id| !self.tokens.contains_key(&id));
-        let (packets, bytes) = (conn.inbound.packets_received, conn.inbound.bytes_received);
+        let (packets, bytes) = conn.inbound.peer.ledger.received();
         if let (Some(registry), Some(fd)) =
             (&self.registry, peer.wire().and_then(|wire| wire.poll_fd()))
         {

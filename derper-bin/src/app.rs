@@ -1,10 +1,13 @@
 //! The relay as it runs: what [`Config`] says, wired together. Rules live elsewhere.
 
+mod admin;
 mod admit;
+mod clients_page;
 mod ends;
 mod go_verify;
 mod inherited;
 mod listen;
+mod look_inside;
 mod mesh;
 mod numbers;
 mod operators;
@@ -25,10 +28,11 @@ use derp_ops::logging::Log;
 use derp_server::{DrainPlan, ListenOptions, Listener, Pages, PagesConfig, Server};
 use derp_stun::{StunHandle, StunServer};
 use derp_verify::ListenerId;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::admin::Admin;
 use self::admit::Admit;
 pub use self::listen::BindError;
 use self::listen::Sockets;
@@ -46,6 +50,7 @@ use crate::host::Host;
 use crate::random;
 use crate::service_manager;
 use crate::signals;
+use crate::start::Start;
 use crate::tls::Caretaker;
 use crate::tls::challenges::Challenges;
 use crate::tls::numbers::CertNumbers;
@@ -61,6 +66,10 @@ pub struct App {
     http: Option<(Listener, ListenOptions)>,
     /// For operators alone.
     metrics: Option<TcpListener>,
+    /// For looking inside.
+    admin: Option<UnixListener>,
+    /// What the admin socket has read again.
+    start: Option<Start>,
     stun: Option<StunServer>,
     mesh: Option<Mesh>,
     tls: Option<Arc<Caretaker>>,
@@ -187,6 +196,8 @@ impl App {
             socket_files: sockets.files,
             http,
             metrics: sockets.metrics,
+            admin: sockets.admin,
+            start: None,
             stun,
             mesh,
             tls,
@@ -208,6 +219,14 @@ impl App {
     #[must_use]
     pub fn with_log(mut self, log: Log) -> Self {
         self.log = Some(log);
+        self
+    }
+
+    /// Lets the admin socket have the configuration read again that these words and variables
+    /// lead to.
+    #[must_use]
+    pub fn with_start(mut self, start: Start) -> Self {
+        self.start = Some(start);
         self
     }
 
@@ -278,6 +297,8 @@ impl App {
             socket_files,
             http,
             metrics,
+            admin,
+            start,
             stun,
             mesh,
             tls,
@@ -313,6 +334,15 @@ impl App {
             let pages = Arc::clone(&pages);
             tasks.spawn(async move { match operators::serve(listener, pages).await {} });
         }
+        let (asker, mut asked) = mpsc::channel(1);
+        if let Some(listener) = admin {
+            let admin = Arc::new(Admin {
+                numbers: Arc::clone(&numbers),
+                start,
+                reloads: asker.clone(),
+            });
+            tasks.spawn(async move { match admin::serve(listener, admin).await {} });
+        }
         if let Some(stun) = stun {
             tasks.spawn(async move { match stun.serve().await {} });
         }
@@ -345,13 +375,19 @@ impl App {
         let ended = loop {
             tokio::select! {
                 () = &mut shutdown => break Ok(()),
-                Some(news) = reloads.recv() => reload.on(news),
+                // What is wrong with it, the log tells.
+                Some(news) = reloads.recv() => drop(reload.on(news)),
+                Some(asked) = asked.recv() => {
+                    // Whoever asked may not have waited.
+                    drop(asked.done.send(reload.on(asked.news)));
+                }
                 Some(ended) = tasks.join_next() => break match ended {
                     Ok(()) => Err(anyhow::anyhow!("a part of the relay has ended")),
                     Err(err) => Err(anyhow::Error::new(err).context("a part of the relay failed")),
                 },
             }
         };
+        drop((asker, asked));
         readiness.stop();
         service_manager::stopping(drain.hard_stop + Duration::from_secs(5));
         stop(&server, stun_handle.as_ref(), drain).await;

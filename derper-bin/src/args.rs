@@ -13,7 +13,7 @@ use derp_ops::goflag::{ArgvError, Arity, FlagTable, Words};
 use derp_ops::version::Version;
 
 pub use self::commands::clap_command;
-use self::commands::{NAMES, USAGE, subcommand};
+use self::commands::{JSON, NAMES, USAGE, subcommand};
 use crate::env::{self, Vars};
 use crate::settings::{ALL, Flag, Kind, Setting, VERSION};
 use crate::sources::{Given, Origin, Values};
@@ -40,6 +40,19 @@ pub enum Command {
     ConfigExample,
     /// Print what to paste where, so that a tailnet uses this relay.
     DerpMap(MapFormat),
+    /// Ask the relay that runs with this configuration whether it answers.
+    Healthcheck,
+    /// Print who is connected to the relay that runs.
+    Clients {
+        /// As the relay's own JSON.
+        json: bool,
+    },
+    /// Close the connections of this key.
+    Close(String),
+    /// Have the relay that runs read its configuration again.
+    Reload,
+    /// Show who uses the relay now, until ctrl-c.
+    Top,
     /// Print a script that completes this program's flags in a shell.
     Completions(Shell),
     /// Print the manual page.
@@ -169,8 +182,9 @@ fn flag_table() -> FlagTable {
             .flag
             .map(|flag| (flag.name.to_owned(), arity(setting)))
     });
-    let help = ["h", "help"].map(|name| (name.to_owned(), Arity::Bare));
-    FlagTable::new(flags.chain(help))
+    // Whether a subcommand has these is for clap to say.
+    let bare = ["h", "help", JSON].map(|name| (name.to_owned(), Arity::Bare));
+    FlagTable::new(flags.chain(bare))
 }
 
 pub(super) fn flags() -> impl Iterator<Item = Arg> {
@@ -349,6 +363,12 @@ mod tests {
             ("-a :1 config example", Command::ConfigExample),
             ("derpmap -a :1", Command::DerpMap(MapFormat::All)),
             ("derpmap headscale", Command::DerpMap(MapFormat::Headscale)),
+            ("healthcheck -a :1", Command::Healthcheck),
+            ("clients -a :1", Command::Clients { json: false }),
+            ("clients --json", Command::Clients { json: true }),
+            ("-a :1 close x", Command::Close("x".to_owned())),
+            ("reload -a :1", Command::Reload),
+            ("top", Command::Top),
             ("completions fish", Command::Completions(Shell::Fish)),
             ("man", Command::Man),
         ];
@@ -398,6 +418,9 @@ mod tests {
             ),
             ("completions dash", "[possible values: bash, elvish"),
             ("man -a :1", "unexpected argument"),
+            ("close", "required arguments were not provided"),
+            ("top --json", "unexpected argument"),
+            ("--json", "unexpected argument"),
         ];
         for (line, what) in by_clap {
             let exit = parse(line).unwrap_err();

@@ -1,10 +1,13 @@
 //! Commands that print something and end: each is text made from the settings or the
-//! configuration, without side effects.
+//! configuration, without side effects. Some ask the relay that runs.
 
+mod admin;
 mod config_example;
 mod config_print;
 mod derp_map;
+mod healthcheck;
 mod shell;
+mod top;
 
 use crate::args::Command;
 use crate::config::Config;
@@ -14,7 +17,7 @@ use crate::start::{self, Start};
 /// What the command prints, or `None` for a command that runs the relay.
 ///
 /// # Errors
-/// The command needs a configuration, and there are mistakes in it.
+/// The command needs a configuration, and there are mistakes in it; or the relay is not well.
 pub fn text(start: &Start) -> anyhow::Result<Option<String>> {
     let text = match &start.args.command {
         Command::Run | Command::Quickstart(_) => return Ok(None),
@@ -27,6 +30,14 @@ pub fn text(start: &Start) -> anyhow::Result<Option<String>> {
             config_print::print(&gathered.sources, &problems)
         }
         Command::ConfigExample => config_example::example(),
+        Command::Clients { json } => admin::clients(start, *json)?,
+        Command::Close(key) => admin::close(start, key)?,
+        Command::Reload => admin::reload(start)?,
+        Command::Top => {
+            top::run(start)?;
+            String::new()
+        }
+        Command::Healthcheck => healthcheck::run(start.doorway()?)?,
         Command::DerpMap(format) => derp_map::print(&start.config()?, *format)?,
         Command::Completions(which) => shell::completions(*which),
         Command::Man => shell::man()?,

@@ -10,6 +10,7 @@
 
 mod access;
 mod admission;
+mod doorway;
 mod identity;
 mod limits;
 mod listen;
@@ -24,6 +25,7 @@ mod tls;
 mod unbuilt;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use derp_ops::debug_access::DebugAccess;
@@ -31,6 +33,7 @@ use derp_ops::logging::Logging;
 use derp_server::{AcceptLimit, DrainPlan, ProxyProtocol, SocketOptions, TrustedProxies, Tunables};
 
 pub use self::admission::{Admission, GoVerify, Lists, Opened, OurVerify, Policy, Remote, Source};
+pub use self::doorway::{Door, Doorway};
 pub use self::identity::KeyPlan;
 pub use self::listen::{Listen, ListenAddr, OnBindFailure, Stun};
 pub use self::mesh::{Mesh, MeshPeer};
@@ -180,5 +183,22 @@ impl Config {
             warnings,
             ..config
         })
+    }
+}
+
+/// The admin socket alone, for commands that ask a relay whose configuration may have gone bad since
+/// it was started.
+///
+/// # Errors
+/// There is none, and there are mistakes.
+pub fn admin_socket(
+    gathered: Gathered,
+    surroundings: &Surroundings,
+) -> Result<Option<PathBuf>, Mistakes> {
+    let mut reader = Reader::new(gathered, surroundings);
+    match listen::admin_socket(&mut reader) {
+        // Mistakes in the rest are no reason not to ask.
+        Some(socket) => Ok(Some(socket)),
+        None => reader.finish().map(|_| None),
     }
 }

@@ -30,6 +30,7 @@ pub mod env;
 pub mod file;
 pub mod gather;
 pub mod host;
+pub mod look;
 pub mod memory;
 pub mod problem;
 pub mod process;

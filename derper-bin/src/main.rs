@@ -56,9 +56,11 @@ fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
 async fn serve(start: Start, config: Config, log: Log, command: Command) -> anyhow::Result<()> {
     // Before anything else, so that no signal falls into a gap.
     let shutdown = signals::shutdown()?;
-    let reloads = signals::reloads(start)?;
+    let reloads = signals::reloads(start.clone())?;
     // Every port is bound before anything is served: a bad flag fails at once, and whole.
-    let app = App::bind(config, derper::clock::wall())?.with_log(log);
+    let app = App::bind(config, derper::clock::wall())?
+        .with_log(log)
+        .with_start(start);
     app.announce();
     match app.hint() {
         Some(hint) if matches!(command, Command::Quickstart(_)) => {

@@ -40,7 +40,7 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// What a SIGHUP led to: a new configuration and when it was read, or what is wrong with it.
+/// What reading the configuration again led to: a new configuration and when it was read, or what is wrong with it.
 pub type Reload = Result<(Config, SystemTime), Mistakes>;
 
 /// Reads the configuration anew after each SIGHUP.
@@ -53,11 +53,15 @@ pub fn reloads(start: Start) -> io::Result<mpsc::Receiver<Reload>> {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             service_manager::reloading();
-            let reload = start.config().map(|config| (config, clock::wall()));
-            if sender.send(reload).await.is_err() {
+            if sender.send(read(&start)).await.is_err() {
                 return;
             }
         }
     });
     Ok(receiver)
+}
+
+/// Reads the configuration as it is now.
+pub(crate) fn read(start: &Start) -> Reload {
+    start.config().map(|config| (config, clock::wall()))
 }

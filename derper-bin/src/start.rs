@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::args::{Args, Exit};
-use crate::config::{Config, KeyPlan, Surroundings, Tls};
+use crate::config::{self, Config, Doorway, KeyPlan, Surroundings, Tls};
 use crate::env::Vars;
 use crate::gather::gather;
 use crate::problem::Mistakes;
@@ -34,13 +35,32 @@ impl Start {
     /// # Errors
     /// All mistakes at once.
     pub fn config(&self) -> Result<Config, Mistakes> {
-        let surroundings = Surroundings {
+        Config::build(gather(self.args.clone(), &self.vars), &self.surroundings())
+    }
+
+    /// Where the relay of this configuration can be asked how it is.
+    ///
+    /// # Errors
+    /// All mistakes in what says so.
+    pub fn doorway(&self) -> Result<Doorway, Mistakes> {
+        Doorway::read(gather(self.args.clone(), &self.vars), &self.surroundings())
+    }
+
+    /// The admin socket of the relay of this configuration, where it has one.
+    ///
+    /// # Errors
+    /// There is none, and there are mistakes.
+    pub fn admin_socket(&self) -> Result<Option<PathBuf>, Mistakes> {
+        config::admin_socket(gather(self.args.clone(), &self.vars), &self.surroundings())
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
             vars: self.vars.clone(),
             is_root: process::is_root(),
             now: clock::wall(),
             memory_limit: memory::limit(),
-        };
-        Config::build(gather(self.args.clone(), &self.vars), &surroundings)
+        }
     }
 }
 

@@ -17,7 +17,8 @@ mod url;
 
 pub use derp_client::fuzzing::{http_response, websocket_client};
 pub use derp_server::fuzzing::{
-    record_alignment, registry, relay, request_head, server_session, tls_records, websocket_server,
+    forwarded_header, proxy_header, record_alignment, registry, relay, request_head,
+    server_session, tls_records, websocket_server,
 };
 pub use derp_verify::fuzzing::verify_response;
 pub use frames::{client_frames, server_frames};
@@ -31,7 +32,7 @@ pub use url::server_url;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("client_frames", client_frames),
     ("server_frames", server_frames),
     ("client_info", client_info),
@@ -52,6 +53,8 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("go_flags", go_flags),
     ("operator_files", operator_files),
     ("server_url", server_url),
+    ("proxy_header", proxy_header),
+    ("forwarded_header", forwarded_header),
     ("verify_response", verify_response),
 ];
 

@@ -2,9 +2,9 @@
 //! owed an answer.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use derp_ops::goflag::{Arity, FlagTable, GoDuration, Words, parse_bool, parse_float, parse_int};
@@ -146,11 +146,17 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn with(content: &[u8]) -> Self {
-        let name = format!("derpkit-fuzz-{}-{:?}", std::process::id(), std::thread::current().id());
+        let name = format!(
+            "derpkit-fuzz-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        );
         let path = std::env::temp_dir().join(name);
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600);
-        let written = file.open(&path).and_then(|mut file| file.write_all(content));
+        let written = file
+            .open(&path)
+            .and_then(|mut file| file.write_all(content));
         written.expect("there is room for a small file");
         Self(path)
     }

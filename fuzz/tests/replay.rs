@@ -51,6 +51,23 @@ fn every_target_has_a_program_and_a_corpus() {
     assert_eq!(names_in("corpus"), listed);
 }
 
+/// The table of README.md is where a newcomer looks.
+#[test]
+fn every_target_has_a_row_in_the_table() {
+    let readme = fs::read_to_string("README.md").expect("it can be read");
+    let (_, table) = readme
+        .split_once("| target | what it reads |\n|---|---|\n")
+        .expect("the table has this head");
+    let rows: Vec<_> = table
+        .lines()
+        .map_while(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, _)| name)
+        .collect();
+    let in_table: BTreeSet<_> = rows.iter().copied().collect();
+    assert_eq!(in_table.len(), rows.len(), "a target has one row");
+    assert_eq!(in_table, TARGETS.map(|(name, _)| name).into());
+}
+
 fn inputs(target: &str) -> Vec<PathBuf> {
     let folder = Path::new("corpus").join(target);
     let mut paths: Vec<_> = names_in(&folder)

@@ -44,6 +44,7 @@ const STEPS: &[(&str, &[&str])] = &[
         &["cargo doc --workspace --no-deps --locked --document-private-items"],
     ),
     ("tidy", &["cargo run --quiet --locked -p xtask -- tidy"]),
+    ("deploy", &["cargo run --quiet --locked -p xtask -- deploy"]),
     (
         "deny",
         &["cargo deny --log-level error check bans licenses sources"],
@@ -54,8 +55,16 @@ const STEPS: &[(&str, &[&str])] = &[
         &["cargo test --manifest-path fuzz/Cargo.toml --locked"],
     ),
     (
+        "chaos",
+        &["env DERPKIT_SEEDS=10000 cargo test --release --locked -p derp-server --lib chaos"],
+    ),
+    (
         "derpspec",
         &["cargo run --quiet --locked -p xtask -- derpspec --go --patience 8"],
+    ),
+    (
+        "torture",
+        &["cargo run --quiet --locked -p xtask -- torture --quick"],
     ),
     (
         "interop",

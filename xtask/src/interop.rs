@@ -9,7 +9,10 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::acme;
+use crate::admission;
+use crate::mesh;
 use crate::peers::{self, Peers};
+use crate::proxies;
 use crate::relay::Relay;
 use crate::shell;
 
@@ -42,7 +45,7 @@ struct Column {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let peers = peers::install()?;
     shell::run(
-        "cargo build --release --locked -p derper-bin -p derpprobe-bin -p testbed-client-cases",
+        "cargo build --release --locked -p derper-bin -p derpprobe-bin -p testbed-client-cases -p testbed-mesh",
     )?;
     let mut columns = vec![
         Column::new("derpkit", shell::release_dir().join("derper")),
@@ -57,6 +60,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         column.fill(&peers, options)?;
     }
     for (case, result) in acme::run(&peers, columns[0].program.clone())? {
+        columns[0].note(&case, result);
+    }
+    let derper = columns[0].program.clone();
+    for (story, result) in admission::run(&peers, &derper)? {
+        columns[0].note(&story, result);
+    }
+    for (step, result) in mesh::run(&peers, &derper)? {
+        columns[0].note(&step, result);
+    }
+    for (case, result) in proxies::run(&peers, derper, options.no_namespaces)? {
         columns[0].note(&case, result);
     }
     print_table(&columns);
@@ -241,7 +254,7 @@ fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a command that prints a JSON document on each line. Its status is not of interest as long
 /// as it prints some: what failed stands in them.
-fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
+pub(crate) fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
     let name = format!("{:?}", command.get_program());
     let output = command
         .stdin(Stdio::null())

@@ -7,12 +7,18 @@
 )]
 
 mod acme;
+mod admission;
 mod bench;
 mod ci;
 mod counts;
+mod deploy;
 mod derpspec;
+mod dist;
+mod go_client;
 mod interop;
+mod mesh;
 mod peers;
+mod proxies;
 mod relay;
 mod shell;
 mod tidy;
@@ -43,8 +49,16 @@ enum Chore {
     Interop(interop::Options),
     /// The part of interop about certificates alone: our relay against Pebble, a real authority.
     Acme(acme::Options),
+    /// The part of interop about sharing a port alone: our relay behind nginx and HAProxy.
+    Proxies(proxies::Options),
+    /// The part of interop about admission alone: our relay and tailnets of real nodes.
+    Admission(admission::Options),
     /// Checks a server, or ours and Go's, against the numbered cases of `xtask/testbed/derpspec`.
     Derpspec(derpspec::Options),
+    /// Makes what people install: static programs, bills of materials, checksums, an image.
+    Dist(dist::Options),
+    /// Checks the systemd unit. What needs no other program is among the tests.
+    Deploy,
     /// Attacks our relay, and others beside it, and tells whether they stood.
     Torture(torture::Options),
 }
@@ -57,7 +71,11 @@ fn main() -> ExitCode {
         Chore::Counts(options) => counts::run(&options),
         Chore::Interop(options) => interop::run(&options),
         Chore::Acme(options) => acme::run_alone(&options),
+        Chore::Proxies(options) => proxies::run_alone(&options),
+        Chore::Admission(options) => admission::run_alone(&options),
         Chore::Derpspec(options) => derpspec::run(&options),
+        Chore::Dist(options) => dist::run(&options),
+        Chore::Deploy => deploy::run(),
         Chore::Torture(options) => torture::run(&options),
     };
     match result {

@@ -194,8 +194,9 @@ impl Drop for Relay {
     }
 }
 
+/// Keeps a file to its owner.
 #[cfg(unix)]
-fn restrict(file: &Path) -> Result<()> {
+pub(crate) fn restrict(file: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     Ok(fs::set_permissions(
         file,
@@ -203,10 +204,12 @@ fn restrict(file: &Path) -> Result<()> {
     )?)
 }
 
-fn free_tcp_port() -> Result<u16> {
+/// A port that was free a moment ago.
+pub(crate) fn free_tcp_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn free_udp_port() -> Result<u16> {
+/// The same for UDP.
+pub(crate) fn free_udp_port() -> Result<u16> {
     Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }

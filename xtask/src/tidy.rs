@@ -1,5 +1,7 @@
 //! Invariants of the architecture that the compiler does not keep. ARCHITECTURE.md lists them.
 
+mod threats;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -80,9 +82,11 @@ pub(crate) fn run() -> Result<()> {
     let mut faults = Vec::new();
     dependencies_point_one_way(&metadata, &mut faults);
     lints_are_inherited(&metadata, &mut faults)?;
-    for file in rust_files(shell::root())? {
-        check_file(&file, &mut faults)?;
+    let files = rust_files(shell::root())?;
+    for file in &files {
+        check_file(file, &mut faults)?;
     }
+    threats::tests_exist(&files, &mut faults)?;
     for fault in &faults {
         println!("tidy: {fault}");
     }

@@ -45,6 +45,12 @@ struct Contestant {
     is_ours: bool,
 }
 
+/// Whether the table has a row of this name that is run.
+pub(crate) fn has_row(name: &str) -> bool {
+    let is_run = |row: &Row| !matches!(row.needs, Needs::NotBuilt(_));
+    ROWS.iter().any(|row| row.name == name && is_run(row))
+}
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted = |row: &&Row| {
         options.row.is_empty()
@@ -116,6 +122,9 @@ fn line(row: &'static Row, contestant: &Contestant, quick: bool) -> Line {
         Needs::Conformance => conformance(contestant),
         Needs::PanickyRelay if !contestant.is_ours => {
             Ok(Outcome::NotBuilt("is about our own code".to_owned()))
+        }
+        Needs::ProxyHeader if !contestant.is_ours => {
+            Ok(Outcome::NotBuilt("a flag of ours".to_owned()))
         }
         _ => attack(row, contestant, quick),
     };

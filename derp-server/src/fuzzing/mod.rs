@@ -3,6 +3,8 @@
 //! of the library's interface.
 
 mod alike;
+mod forwarded_header;
+mod proxy_header;
 mod record_alignment;
 mod registry;
 mod relay;
@@ -12,6 +14,8 @@ mod tls_handshake;
 mod tls_records;
 mod websocket_server;
 
+pub use forwarded_header::forwarded_header;
+pub use proxy_header::proxy_header;
 pub use record_alignment::record_alignment;
 pub use registry::registry;
 pub use relay::relay;

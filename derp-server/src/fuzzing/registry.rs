@@ -363,20 +363,20 @@ impl Scene {
 
     fn check(&self) {
         let mut several = 0;
-        for (number, key) in self.keys.iter().enumerate() {
-            let route = self.registry.route(&key_of(number));
+        for (nth, key) in self.keys.iter().enumerate() {
+            let route = self.registry.route(&key_of(nth));
             let active = key.spoke.last().or_else(|| key.here.last());
             match (&route, active, key.links.first()) {
                 (Route::Local(peer), Some(active), _) => {
-                    assert_eq!(peer.id.0, *active as u64, "key {number}");
+                    assert_eq!(peer.id.0, *active as u64, "key {nth}");
                 }
                 (Route::Remote(link), None, Some(first)) => {
-                    assert!(Arc::ptr_eq(link, &self.links[*first]), "key {number}");
+                    assert!(Arc::ptr_eq(link, &self.links[*first]), "key {nth}");
                 }
                 (Route::Unknown, None, None) => {}
                 _ => panic!("{route:?} of {key:?}"),
             }
-            let ids = self.registry.connections_of(&key_of(number));
+            let ids = self.registry.connections_of(&key_of(nth));
             let ids: Vec<_> = ids.iter().map(|peer| number(peer.id)).collect();
             assert_eq!(ids, key.here);
             for who in &key.here {

@@ -13,15 +13,12 @@ use derp_verify::ConnMeta;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-pub use self::header::ProxyHeaderError;
-pub(crate) use self::header::{Header, MAX_V2_LEN, Progress};
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::header::{MAX_V1_LEN, read};
+pub(crate) use self::header::MAX_V1_LEN;
+pub use self::header::ProxyHeaderError;
+pub(crate) use self::header::{Header, MAX_V2_LEN, Progress, read};
 use crate::metrics::{Gauge, MetricKind, MetricVisitor, Sample, Value};
 use crate::network::contains;
-
-/// How long a header may take. A proxy sends it with the first segment.
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which of a listener's connections begin with a PROXY header.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,20 +46,22 @@ impl ProxyProtocol {
 }
 
 /// Reads the header of a connection that has to begin with one, and not a byte more, and writes
-/// down what it says of the client's address.
+/// down what it says of the client's address. A proxy sends it with the first segment, so it may
+/// not take longer than `limit`.
 ///
 /// # Errors
 /// Each is the end of the connection.
 pub(crate) async fn receive<S: AsyncRead + Unpin>(
     socket: &mut S,
     conn: &mut ConnMeta,
+    limit: Duration,
     counts: &ProxyCounts,
 ) -> Result<(), ProxyHeaderError> {
     // In a box, for few connections need it, and all carry the place of each step's variables.
     let header = Box::pin(read_from(socket));
-    let header = tokio::time::timeout(HEADER_TIMEOUT, header).await;
+    let header = tokio::time::timeout(limit, header).await;
     let header = header.unwrap_or(Err(ProxyHeaderError::TooSlow));
-    counts.count(&header);
+    counts.count(&header, conn);
     match header? {
         Header::Client(addr) => conn.proxy_peer = Some(addr),
         // The proxy's address must not stand for its client's: it may open doors.
@@ -79,7 +78,7 @@ async fn read_from<S: AsyncRead + Unpin>(socket: &mut S) -> Result<Header, Proxy
     let mut bytes = [0; MAX_V2_LEN];
     let mut len = 0;
     loop {
-        let more = match header::read(&bytes[..len])? {
+        let more = match read(&bytes[..len])? {
             Progress::Complete(header) => return Ok(header),
             Progress::Needs(more) => more,
         };
@@ -107,7 +106,7 @@ const OUTCOMES: [&str; 9] = [
 ];
 
 impl ProxyCounts {
-    fn count(&self, header: &Result<Header, ProxyHeaderError>) {
+    fn count(&self, header: &Result<Header, ProxyHeaderError>, conn: &ConnMeta) {
         let outcome = match header {
             Ok(Header::Client(_)) => 0,
             Ok(Header::Unknown) => 1,
@@ -123,7 +122,7 @@ impl ProxyCounts {
         if let Err(error) = header
             && self.0[outcome].get() == 0
         {
-            tracing::warn!(%error, "connection refused; further ones are only counted");
+            tracing::warn!(proxy = ?conn.socket_peer, %error, "connection refused; further ones are only counted");
         }
         self.0[outcome].add(1);
     }

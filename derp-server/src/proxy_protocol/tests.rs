@@ -6,6 +6,8 @@ use tokio::time::timeout;
 
 use super::*;
 
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+
 fn from(peer: &str) -> ConnMeta {
     let mut conn = ConnMeta::default();
     conn.socket_peer = peer.parse().ok();
@@ -56,7 +58,7 @@ async fn after(bytes: &[u8], ends: bool) -> (Result<(), ProxyHeaderError>, ConnM
     let client = (!ends).then_some(client);
     let mut conn = from("10.0.0.1:1");
     let counts = ProxyCounts::default();
-    let result = receive(&mut socket, &mut conn, &counts).await;
+    let result = receive(&mut socket, &mut conn, HEADER_TIMEOUT, &counts).await;
     let total: u64 = OUTCOMES.iter().map(|outcome| counts.get(outcome)).sum();
     assert_eq!(total, 1, "each connection is counted once");
     drop(client);

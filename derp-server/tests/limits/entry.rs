@@ -1,10 +1,12 @@
 //! How many may come in.
 
-use derp_server::{AcceptLimit, ListenOptions};
+use derp_server::{AcceptLimit, ListenOptions, Outcome, ProxyProtocol};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Kind, Relay, eventually, login, over_every_kind, request, tell, within};
+use crate::support::{
+    Kind, Relay, eventually, login, mesh_login, over_every_kind, request, tell, within,
+};
 
 over_every_kind! {
     a_full_relay_lets_nobody_in_until_somebody_leaves,
@@ -116,4 +118,155 @@ async fn connections_per_second(relay: &Relay) {
 #[test]
 fn a_listener_accepts_so_many_a_second() {
     tell(Kind::Plain, connections_per_second);
+}
+
+async fn logins_per_second(relay: &Relay) {
+    let rate = |burst| {
+        let mut rate = relay.server.tunables().key_login_rate.expect("a limit");
+        (rate.per_second, rate.burst) = (0.001, burst);
+        Some(rate)
+    };
+    relay.tune(|tunables| tunables.key_login_rate = rate(3.0));
+    let mut admitted = Vec::new();
+    for _ in 0..5 {
+        admitted.push(relay.admits(&login(1)).await);
+    }
+    assert_eq!(admitted, [true, true, true, false, false]);
+    assert!(
+        relay.admits(&login(2)).await,
+        "another key has its own share"
+    );
+    for _ in 0..5 {
+        assert!(relay.admits(&mesh_login(3)).await, "relays are not limited");
+    }
+    let outcomes = relay.server.metrics().outcomes();
+    assert_eq!(outcomes.get(Outcome::KeyRate), 2);
+}
+
+#[test]
+fn a_key_logs_in_so_many_times_a_second() {
+    tell(Kind::Tls13, logins_per_second);
+}
+
+/// A connection that a proxy says comes from `client`, and whether it is answered.
+async fn is_answered_to(addr: std::net::SocketAddr, client: &str) -> bool {
+    let mut tcp = TcpStream::connect(addr).await.expect("a connection");
+    let probe = format!(
+        "PROXY TCP4 {client} 192.0.2.1 1 443\r\nGET /derp/probe HTTP/1.1\r\nHost: relay\r\n\
+         Connection: close\r\n\r\n"
+    );
+    let _sent = tcp.write_all(probe.as_bytes()).await;
+    !within("an answer", request::read_all(&mut tcp))
+        .await
+        .is_empty()
+}
+
+async fn connections_of_a_network(relay: &Relay) {
+    let mut rate = relay.server.tunables().network_login_rate.expect("a limit");
+    (rate.per_second, rate.burst) = (0.001, 2.0);
+    relay.tune(|tunables| tunables.network_login_rate = Some(rate));
+    let mut options = ListenOptions::plain("proxied");
+    options.proxy_protocol = std::sync::Arc::new(ProxyProtocol::FromAll);
+    let proxied = relay.listen(options).await;
+    let mut answers = Vec::new();
+    for client in [
+        "198.51.100.1",
+        "198.51.100.1",
+        "198.51.100.1",
+        "198.51.100.2",
+    ] {
+        answers.push(is_answered_to(proxied, client).await);
+    }
+    assert_eq!(answers, [true, true, false, true]);
+    // On this machine there may be many, or a proxy without a header.
+    for _ in 0..5 {
+        assert!(is_answered(relay.tcp).await);
+    }
+    let outcomes = relay.server.metrics().outcomes();
+    assert_eq!(outcomes.get(Outcome::NetworkRate), 1);
+}
+
+#[test]
+fn a_network_connects_so_many_times_a_second() {
+    tell(Kind::Plain, connections_of_a_network);
+}
+
+async fn bytes_before_a_login(relay: &Relay) {
+    relay.tune(|tunables| tunables.max_pending_bytes = 6000);
+    let filler = format!("X-Filler: {}\r\n", "x".repeat(2500));
+    let greeted = [
+        relay
+            .upgraded(Kind::Plain, &filler)
+            .await
+            .expect("an upgrade"),
+        relay
+            .upgraded(Kind::Plain, &filler)
+            .await
+            .expect("an upgrade"),
+    ];
+    assert!(relay.upgraded(Kind::Plain, &filler).await.is_err());
+    let outcomes = relay.server.metrics().outcomes();
+    eventually("it is counted", || outcomes.get(Outcome::FullOfBytes) == 1).await;
+    drop(greeted);
+    eventually("they have gone", || outcomes.get(Outcome::Broken) == 2).await;
+    assert!(relay.admits(&login(1)).await, "there is room again");
+}
+
+#[test]
+fn all_logins_together_hold_so_many_bytes() {
+    tell(Kind::Plain, bytes_before_a_login);
+}
+
+/// Each connection comes to one thing, whatever is done with it.
+async fn everything_that_can_happen(relay: &Relay) {
+    let _client = relay.client(1).await;
+    let tls = relay.upgraded(Kind::Tls13, "").await;
+    drop(tls.expect("an upgrade"));
+    assert!(is_answered(relay.tcp).await);
+    let garbage: [(std::net::SocketAddr, &[u8]); 3] = [
+        (relay.tcp, b"nonsense\r\n\r\n"),
+        (relay.tls, b"GET / HTTP/1.1\r\n\r\n"),
+        (relay.tcp, b"GET /"),
+    ];
+    for (addr, bytes) in garbage {
+        let mut tcp = TcpStream::connect(addr).await.expect("a connection");
+        tcp.write_all(bytes).await.expect("it is read");
+    }
+    let mut raw = relay.raw().await;
+    raw.greeting().await;
+    raw.send(&[2, 0, 0, 0, 4, 1, 2, 3, 4]).await;
+    let mut options = ListenOptions::plain("proxied");
+    options.proxy_protocol = std::sync::Arc::new(ProxyProtocol::FromAll);
+    let proxied = relay.listen(options).await;
+    assert!(!is_answered(proxied).await);
+    relay.tune(|tunables| tunables.max_clients = 1);
+    assert!(!relay.admits(&login(2)).await);
+
+    let metrics = relay.server.metrics();
+    let outcomes = metrics.outcomes();
+    eventually("the counts add up", || {
+        metrics.gauges().accepts.get() == outcomes.total()
+    })
+    .await;
+    let seen: Vec<_> = Outcome::ALL
+        .into_iter()
+        .filter(|outcome| outcomes.get(*outcome) > 0)
+        .collect();
+    let expected = [
+        Outcome::Client,
+        Outcome::Pages,
+        Outcome::FullOfClients,
+        Outcome::ProxyHeader,
+        Outcome::Tls,
+        Outcome::Request,
+        Outcome::Login,
+        Outcome::Broken,
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(outcomes.total(), 9);
+}
+
+#[test]
+fn what_became_of_connections_adds_up() {
+    tell(Kind::Plain, everything_that_can_happen);
 }

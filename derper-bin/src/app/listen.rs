@@ -7,7 +7,7 @@ use derp_server::Listener;
 use derp_stun::StunServer;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::inherited::Inherited;
 use super::unix_socket::{self, SocketFile};
@@ -15,6 +15,8 @@ use crate::config::{Config, ListenAddr, OnBindFailure, Place, Stun};
 
 /// Connections that wait to be accepted; what the reference's listeners get from Linux.
 const BACKLOG: i32 = 4096;
+/// The relay's user and group may look inside.
+const ADMIN_MODE: u32 = 0o660;
 
 /// A port that cannot be had. `Display` says what to do.
 #[derive(Debug, Error)]
@@ -47,6 +49,8 @@ pub(super) struct Sockets {
     pub(super) http: Option<TcpListener>,
     /// For operators alone.
     pub(super) metrics: Option<TcpListener>,
+    /// For looking inside.
+    pub(super) admin: Option<UnixListener>,
     pub(super) stun: Option<StunServer>,
     /// STUN was wanted, and its port is taken.
     pub(super) has_stun_failed: bool,
@@ -82,6 +86,12 @@ impl Sockets {
             (Some(_), Some(socket)) => Some(StunServer::from_std(socket)?),
             (Some(address), None) => stun(address)?,
         };
+        let mut admin = None;
+        if let Some(path) = &listen.admin {
+            let (listener, file) = unix_socket::bind(path, ADMIN_MODE)?;
+            files.push(file);
+            admin = Some(listener);
+        }
         if inherited.left() > 0 {
             let sockets = inherited.left();
             tracing::warn!(sockets, "sockets of the service manager are not used");
@@ -91,6 +101,7 @@ impl Sockets {
             extra,
             http,
             metrics,
+            admin,
             has_stun_failed: config.stun.is_some() && stun_server.is_none(),
             stun: stun_server,
             files,

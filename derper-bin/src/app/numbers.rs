@@ -15,6 +15,7 @@ use super::recheck::Rechecks;
 use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::config::Config;
+use crate::look::{Answers, Link};
 use crate::process;
 use crate::tls::numbers::CertNumbers;
 
@@ -98,6 +99,21 @@ impl Numbers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The links to the region's other relays.
+    pub(super) fn links(&self) -> Vec<Link> {
+        let mesh = self.mesh.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = mesh.as_ref().map(Mesh::links).unwrap_or_default();
+        let others = links.iter().filter(|link| !link.is_self);
+        others.map(Link::from).collect()
+    }
+
+    /// How the verifiers answer.
+    pub(super) fn answers(&self) -> Vec<Answers> {
+        let verifiers = self.admit.current();
+        let counters = verifiers.counters().iter();
+        counters.map(|counters| Answers::of(counters)).collect()
     }
 
     pub(super) fn certs(&self) -> &CertNumbers {

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -26,7 +27,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request is read; hyper takes no less.
 const MAX_HEAD_LEN: usize = 8 << 10;
 /// How long to wait after the system had no socket left.
-const BREATH: Duration = Duration::from_millis(100);
+pub(super) const BREATH: Duration = Duration::from_millis(100);
 
 /// Serves the pages for ever. Dropping the future ends all connections.
 pub(super) async fn serve(listener: TcpListener, pages: Arc<OperatorPages>) -> Infallible {
@@ -44,21 +45,33 @@ pub(super) async fn serve(listener: TcpListener, pages: Arc<OperatorPages>) -> I
         };
         let pages = Arc::clone(&pages);
         connections.spawn(async move {
-            let answer = service_fn(move |request: Request<Incoming>| {
-                // What follows the head is not read.
-                let request = request.map(drop);
-                let response = pages.for_operators(&request, from).map(Full::new);
-                std::future::ready(Ok::<Response<Full<Bytes>>, Infallible>(response))
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(MAX_HEAD_LEN)
-                .serve_connection(TokioIo::new(stream), answer);
-            if let Err(error) = served.await {
+            let respond = move |request| std::future::ready(pages.for_operators(&request, from));
+            if let Err(error) = converse(stream, respond).await {
                 tracing::debug!(%from, %error, "an operator's connection failed");
             }
             drop(place);
         });
     }
+}
+
+/// Answers the requests of one connection until it ends.
+pub(super) async fn converse<S, R>(
+    stream: S,
+    respond: impl Fn(Request<()>) -> R,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    R: Future<Output = Response<Bytes>>,
+{
+    let answer = service_fn(|request: Request<Incoming>| {
+        // What follows the head is not read.
+        let response = respond(request.map(drop));
+        async { Ok::<_, Infallible>(response.await.map(Full::new)) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_LEN)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await
 }

@@ -20,6 +20,9 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
+use super::admin::json_text;
+use super::clients_page;
+use super::look_inside::look;
 use super::numbers::Numbers;
 use super::readiness::Readiness;
 use crate::args::PROGRAM;
@@ -30,6 +33,7 @@ use crate::tls::challenges::Challenges;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 
 /// What keeps browsers from doing more with these pages than to show them.
 const HEADERS: [(HeaderName, &str); 4] = [
@@ -42,6 +46,10 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (CACHE_CONTROL, "no-store"),
 ];
+
+/// Who is connected. It is on the listener for operators alone: behind a proxy that does not say
+/// for whom it asks, everybody seems to be on this machine, and this is about other people.
+const CLIENTS: (&str, &str) = ("/debug/clients", "Clients");
 
 /// The pages below `/debug/`: path, what the index says of it.
 const PAGES: [(&str, &str); 2] = [
@@ -110,16 +118,19 @@ impl OperatorPages {
             ),
             path if path.starts_with("/debug/") => {
                 let key = query(request, "debugkey");
-                let request = DebugRequest {
+                let asked = DebugRequest {
                     remote: from.ip(),
                     is_get: request.method() == Method::GET,
                     debug_key: key.as_deref(),
                     forwarded: request.headers().contains_key("x-forwarded-for"),
                 };
-                if self.allows(&request) {
-                    self.page(path)
-                } else {
-                    response(StatusCode::FORBIDDEN, TEXT, "debug access denied\n")
+                if !self.allows(&asked) {
+                    return response(StatusCode::FORBIDDEN, TEXT, "debug access denied\n");
+                }
+                match path {
+                    "/debug/" => response(StatusCode::OK, HTML, self.index(&[CLIENTS])),
+                    path if path == CLIENTS.0 => self.clients(request),
+                    path => self.page(path),
                 }
             }
             _ => response(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
@@ -137,7 +148,7 @@ impl OperatorPages {
 
     fn page(&self, path: &str) -> Response<Bytes> {
         match path {
-            "/debug/" => response(StatusCode::OK, HTML, self.index()),
+            "/debug/" => response(StatusCode::OK, HTML, self.index(&[])),
             "/debug/varz" => response(
                 StatusCode::OK,
                 exposition::CONTENT_TYPE,
@@ -145,6 +156,20 @@ impl OperatorPages {
             ),
             "/debug/check" => self.check(),
             _ => response(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
+        }
+    }
+
+    fn clients(&self, request: &Request<()>) -> Response<Bytes> {
+        let Some(look) = look(&self.numbers, clock::wall()) else {
+            return response(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "the relay is stopping\n",
+            );
+        };
+        match query(request, "format").as_deref() {
+            Some("json") => response(StatusCode::OK, JSON, json_text(&look)),
+            _ => response(StatusCode::OK, HTML, clients_page::html(&look)),
         }
     }
 
@@ -162,7 +187,7 @@ impl OperatorPages {
         }
     }
 
-    fn index(&self) -> String {
+    fn index(&self, more: &[(&str, &str)]) -> String {
         let uptime = Duration::from_secs(self.numbers.uptime(clock::wall()).as_secs());
         let facts = [
             ("Uptime", GoDuration::from(uptime).to_string()),
@@ -176,7 +201,7 @@ impl OperatorPages {
         for (name, value) in facts {
             page.push_str(&format!("<li><b>{name}:</b> {value}</li>\n"));
         }
-        for (path, what) in PAGES {
+        for (path, what) in PAGES.iter().chain(more) {
             page.push_str(&format!(
                 "<li><a href=\"{path}\">{path}</a> ({what})</li>\n"
             ));
@@ -249,7 +274,11 @@ impl OperatorPages {
     }
 }
 
-fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+pub(super) fn response(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Bytes> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -12,7 +12,7 @@ use super::pages_config;
 use super::verifiers::Verifiers;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::config::Config;
-use crate::problem::chain;
+use crate::problem::{Mistakes, chain};
 use crate::service_manager;
 use crate::signals;
 use crate::tls::Caretaker;
@@ -35,17 +35,19 @@ pub(super) struct Reload<'a> {
 impl Reload<'_> {
     /// Changes over to a new configuration. Where there are mistakes in it, they are told and
     /// everything stays.
-    pub(super) fn on(&mut self, reload: signals::Reload) {
+    ///
+    /// # Errors
+    /// The mistakes.
+    pub(super) fn on(&mut self, reload: signals::Reload) -> Result<(), Mistakes> {
         self.numbers.note_reload(reload.is_ok());
-        match reload {
-            Ok((config, now)) => self.apply(config, now),
-            Err(mistakes) => {
-                for mistake in mistakes.iter() {
-                    tracing::error!("not reloaded: {mistake}");
-                }
+        let outcome = reload.map(|(config, now)| self.apply(config, now));
+        if let Err(mistakes) = &outcome {
+            for mistake in mistakes.iter() {
+                tracing::error!("not reloaded: {mistake}");
             }
         }
         service_manager::ready();
+        outcome
     }
 
     fn apply(&mut self, mut config: Config, now: SystemTime) {

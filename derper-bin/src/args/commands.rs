@@ -1,6 +1,6 @@
 //! The subcommands: their names, what they take, and what clap is told of them.
 
-use clap::{Arg, ArgMatches, Command as ClapCommand, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command as ClapCommand, value_parser};
 use clap_complete::Shell;
 
 use super::{Command, MapFormat, PROGRAM, flags};
@@ -9,11 +9,30 @@ const CHECK_CONFIG: &str = "check-config";
 const QUICKSTART: &str = "quickstart";
 const CONFIG: &str = "config";
 const DERP_MAP: &str = "derpmap";
+const HEALTHCHECK: &str = "healthcheck";
+const CLIENTS: &str = "clients";
+const CLOSE: &str = "close";
+const RELOAD: &str = "reload";
+const TOP: &str = "top";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
 /// All of them.
-pub(super) const NAMES: [&str; 6] = [CHECK_CONFIG, QUICKSTART, CONFIG, DERP_MAP, COMPLETIONS, MAN];
+pub(super) const NAMES: [&str; 11] = [
+    CHECK_CONFIG,
+    QUICKSTART,
+    CONFIG,
+    DERP_MAP,
+    HEALTHCHECK,
+    CLIENTS,
+    CLOSE,
+    RELOAD,
+    TOP,
+    COMPLETIONS,
+    MAN,
+];
 
+/// The name of the flag that asks for JSON.
+pub(super) const JSON: &str = "json";
 /// The id of the word after a subcommand.
 const WORD: &str = "word";
 const PRINT: &str = "print";
@@ -26,6 +45,10 @@ Usage: derper [FLAGS]
        derper quickstart [HOST] [FLAGS]
        derper config print|example [FLAGS]
        derper derpmap [all|tailscale|headscale|node] [FLAGS]
+       derper healthcheck [FLAGS]
+       derper clients [--json] [FLAGS]
+       derper close KEY [FLAGS]
+       derper reload|top [FLAGS]
        derper completions bash|elvish|fish|powershell|zsh
        derper man";
 
@@ -46,6 +69,16 @@ pub(super) fn subcommand(name: &str, matches: &ArgMatches) -> Command {
             let format = matches.get_one::<MapFormat>(WORD);
             Command::DerpMap(format.copied().unwrap_or(MapFormat::All))
         }
+        HEALTHCHECK => Command::Healthcheck,
+        CLIENTS => Command::Clients {
+            json: matches.get_flag(JSON),
+        },
+        CLOSE => {
+            let key = matches.get_one::<String>(WORD);
+            Command::Close(key.expect("clap asks for the key").clone())
+        }
+        RELOAD => Command::Reload,
+        TOP => Command::Top,
         COMPLETIONS => {
             let shell = matches.get_one::<Shell>(WORD);
             Command::Completions(*shell.expect("clap asks for the shell"))
@@ -113,6 +146,37 @@ pub fn clap_command() -> ClapCommand {
                         .value_parser(value_parser!(MapFormat))
                         .help("For whom; all of them unless given"),
                 ),
+        )
+        .subcommand(configured(HEALTHCHECK).about(
+            "Ask the relay that runs with these settings whether it answers: status 0 if it does",
+        ))
+        .subcommand(
+            configured(CLIENTS)
+                .about("List the clients of the relay that runs; needs --admin-socket")
+                .arg(
+                    Arg::new(JSON)
+                        .long(JSON)
+                        .action(ArgAction::SetTrue)
+                        .help("Print what the relay says, as JSON"),
+                ),
+        )
+        .subcommand(
+            configured(CLOSE)
+                .about("Close the connections of a client; needs --admin-socket")
+                .arg(
+                    Arg::new(WORD)
+                        .value_name("KEY")
+                        .required(true)
+                        .help("The client's key, as nodekey:…"),
+                ),
+        )
+        .subcommand(
+            configured(RELOAD).about(
+                "Have the relay that runs read its configuration again; needs --admin-socket",
+            ),
+        )
+        .subcommand(
+            configured(TOP).about("Show who uses the relay, until ctrl-c; needs --admin-socket"),
         )
         .subcommand(
             ClapCommand::new(COMPLETIONS)

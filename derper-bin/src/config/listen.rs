@@ -9,8 +9,8 @@ use super::Manner;
 use super::places::{self, ExtraPlace, Place};
 use super::reader::Reader;
 use crate::settings::{
-    ADDRESS, DERP, EXTRA_LISTENERS, HTTP_PORT, METRICS_ADDRESS, STUN, STUN_ADDRESS, STUN_PORT,
-    UNIX_MODE,
+    ADDRESS, ADMIN_SOCKET, DERP, EXTRA_LISTENERS, HTTP_PORT, METRICS_ADDRESS, STUN, STUN_ADDRESS,
+    STUN_PORT, UNIX_MODE,
 };
 use crate::sources::Origin;
 
@@ -125,6 +125,8 @@ pub struct Listen {
     pub http: Option<ListenAddr>,
     /// Where metrics and health are served to operators.
     pub metrics: Option<ListenAddr>,
+    /// The Unix socket for looking inside.
+    pub admin: Option<PathBuf>,
     /// Whether there is a relay at all.
     pub derp: bool,
     /// Whether the port is the one of HTTPS, which decides on TLS in [`Manner::Go`]; `None` where
@@ -166,6 +168,7 @@ impl Listen {
             .map(|port| address.with_port(port));
         let derp = reader.switch(&DERP);
         let metrics = reader.optional(&METRICS_ADDRESS, ListenAddr::from_str);
+        let admin = admin_socket(reader);
         Self {
             address,
             unix,
@@ -173,6 +176,7 @@ impl Listen {
             unix_mode,
             http,
             metrics,
+            admin,
             derp,
             is_https_port,
         }
@@ -200,6 +204,17 @@ impl Listen {
             ..self
         }
     }
+}
+
+/// The Unix socket for looking inside.
+pub(super) fn admin_socket(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    reader.optional(&ADMIN_SOCKET, |text| {
+        if text.starts_with('/') {
+            Ok(PathBuf::from(text))
+        } else {
+            Err("write an absolute path, such as /run/derper/admin.sock".to_owned())
+        }
+    })
 }
 
 /// The STUN server.

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use super::Surroundings;
 
+/// Set in our container images alone: where other images of the reference keep their files, which
+/// people mount there.
+const APP_DIR: &str = "DERPER_APP_DIR";
+
 impl Surroundings {
     fn var(&self, name: &str) -> Option<&str> {
         self.vars
@@ -23,8 +27,21 @@ impl Surroundings {
         self.dir("HOME")
     }
 
-    /// Where the reference keeps certificates: Go's `os.UserCacheDir` and a folder in it.
+    /// `cert.crt` and `cert.key` as some images take them, where they are mounted.
+    pub(super) fn mounted_cert(&self) -> Option<(PathBuf, PathBuf)> {
+        let app = self.dir(APP_DIR)?;
+        let (cert, key) = (app.join("cert.crt"), app.join("cert.key"));
+        // One of them alone is a mistake, which is told when both are read.
+        (cert.exists() || key.exists()).then_some((cert, key))
+    }
+
+    /// Where the reference keeps certificates: Go's `os.UserCacheDir` and a folder in it; in our
+    /// containers, the folder that images mount, if somebody has mounted it.
     pub(super) fn cert_dir(&self) -> Option<PathBuf> {
+        let mounted = self.dir(APP_DIR).map(|app| app.join("certs"));
+        if let Some(mounted) = mounted.filter(|dir| dir.is_dir()) {
+            return Some(mounted);
+        }
         let cache = self
             .dir("XDG_CACHE_HOME")
             .or_else(|| Some(self.home()?.join(".cache")))?;

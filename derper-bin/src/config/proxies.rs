@@ -67,7 +67,7 @@ pub(super) fn public_port(reader: &mut Reader<'_>, config: &Config) -> Option<u1
         Place::Unix(_) => true,
         Place::Tcp(address) => is_behind_proxy(config) && is_loopback(address),
     };
-    given.or(is_hidden.then_some(443))
+    given.or_else(|| is_hidden.then_some(443))
 }
 
 fn is_behind_proxy(config: &Config) -> bool {

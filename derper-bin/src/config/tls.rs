@@ -98,11 +98,9 @@ impl Tls {
         host: Option<&Host>,
         dev: bool,
     ) -> Self {
-        let mode = match reader.manner() {
-            Manner::Go => go_mode(reader, listen, dev),
-            Manner::Ours => our_mode(reader),
+        let Some(mode) = mode(reader, listen, dev) else {
+            return Self::Off;
         };
-        let Some(mode) = mode else { return Self::Off };
         if mode != Mode::Manual {
             for setting in [&TLS_CERT, &TLS_KEY, &TLS_CERTIFICATES, &TLS_HOOK] {
                 if reader.given(setting).is_some() {
@@ -135,6 +133,18 @@ impl Tls {
             Mode::SelfSigned => self_signed(reader, host),
             Mode::Acme(directory) => acme::read(reader, listen, host, directory),
         }
+    }
+}
+
+/// Whether TLS is served. Certificates are not looked at.
+pub(super) fn is_wanted(reader: &mut Reader<'_>, listen: &Listen, dev: bool) -> bool {
+    mode(reader, listen, dev).is_some_and(|mode| mode != Mode::Off)
+}
+
+fn mode(reader: &mut Reader<'_>, listen: &Listen, dev: bool) -> Option<Mode> {
+    match reader.manner() {
+        Manner::Go => go_mode(reader, listen, dev),
+        Manner::Ours => our_mode(reader),
     }
 }
 
@@ -215,19 +225,10 @@ fn manual(reader: &mut Reader<'_>, host: &Host) -> Tls {
             );
             return Tls::Off;
         }
-        (None, None) => {
-            let dir = reader
-                .path(&CERT_DIR)
-                .or_else(|| reader.surroundings.cert_dir());
-            let Some(dir) = dir else {
-                reader.problem(
-                    "-certdir: there is no place for certificates, for neither HOME nor \
-                     XDG_CACHE_HOME is set; name a directory",
-                );
-                return Tls::Off;
-            };
-            CertFiles::in_dir(&dir, host)
-        }
+        (None, None) => match in_cert_dir(reader, host) {
+            Some(files) => files,
+            None => return Tls::Off,
+        },
     };
     let hook = hook(reader);
     match load(reader, &files, Some(host)) {
@@ -244,6 +245,25 @@ fn manual(reader: &mut Reader<'_>, host: &Host) -> Tls {
             Tls::Off
         }
     }
+}
+
+/// The files in the directory for certificates; in a container of ours the two that other images
+/// take from a fixed place, where nobody has named a directory.
+fn in_cert_dir(reader: &mut Reader<'_>, host: &Host) -> Option<CertFiles> {
+    if let Some(dir) = reader.path(&CERT_DIR) {
+        return Some(CertFiles::in_dir(&dir, host));
+    }
+    if let Some((cert, key)) = reader.surroundings.mounted_cert() {
+        return Some(CertFiles { cert, key });
+    }
+    let dir = reader.surroundings.cert_dir();
+    if dir.is_none() {
+        reader.problem(
+            "-certdir: there is no place for certificates, for neither HOME nor XDG_CACHE_HOME is \
+             set; name a directory",
+        );
+    }
+    dir.map(|dir| CertFiles::in_dir(&dir, host))
 }
 
 fn self_signed(reader: &mut Reader<'_>, host: &Host) -> Tls {

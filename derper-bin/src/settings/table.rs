@@ -33,7 +33,7 @@ settings! {
     DEV = Setting::new("dev", Kind::Switch, "false",
         "Serve plain HTTP on :3340 with a key that is thrown away, and take the mesh key from \
          TAILSCALE_DERPER_MESH_KEY: for development.")
-        .flag(Group::General, "dev", "BOOL").not_in_file();
+        .flag(Group::General, "dev", "BOOL").env("DERP_DEV_MODE", &[]).not_in_file();
     STATE_DIR = Setting::new("state_dir", Kind::Path, "",
         "Where keys and self-made certificates are kept when nothing else is said. Default: \
          $STATE_DIRECTORY, else /var/lib/derper for root, else $XDG_STATE_HOME/derper or \
@@ -429,6 +429,10 @@ settings! {
         "A listener for operators alone, as 127.0.0.1:9090: /metrics, /healthz, /readyz and \
          /debug/. Whoever reaches it reads the metrics.")
         .flag(Group::Logs, "metrics-addr", "ADDR").env("DERP_METRICS_ADDR", &[]);
+    ADMIN_SOCKET = Setting::new("admin.socket", Kind::Path, "",
+        "A Unix socket for derper clients, close, reload and top: whoever may use it sees who is \
+         connected, and closes connections. The relay's user and group may.")
+        .flag(Group::Logs, "admin-socket", "PATH").env("DERP_ADMIN_SOCKET", &[]);
     LOG_FORMAT = Setting::new("log.format", Kind::Text, "text", "How log lines look: text or json.")
         .flag(Group::Logs, "log-format", "FORMAT").env("DERPER_LOG_FORMAT", &[]);
     LOG_FILTER = Setting::new("log.level", Kind::Text, "info",

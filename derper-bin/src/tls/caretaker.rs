@@ -219,14 +219,29 @@ impl Caretaker {
                 Source::Files { serving, state, .. } => {
                     let state = state.lock().unwrap_or_else(PoisonError::into_inner);
                     for watched in &state.watched {
-                        warn_of_expiry(watched, now);
+                        if let Some(life) = watched.life() {
+                            warn_of_expiry(&watched.files().cert.display(), life, now);
+                        }
                     }
                     vec![Arc::clone(serving)]
                 }
-                Source::Acme { server, .. } => match server {
-                    Served::Everywhere(serving) => vec![Arc::clone(serving)],
-                    Served::ByAddress(by_address) => by_address.all(),
-                },
+                Source::Acme {
+                    server,
+                    keepers,
+                    more,
+                    ..
+                } => {
+                    let more = more.lock().unwrap_or_else(PoisonError::into_inner);
+                    for keeper in keepers.iter().chain(more.iter()) {
+                        if let Some(held) = keeper.held() {
+                            warn_of_expiry(keeper.subject(), held.life(), now);
+                        }
+                    }
+                    match server {
+                        Served::Everywhere(serving) => vec![Arc::clone(serving)],
+                        Served::ByAddress(by_address) => by_address.all(),
+                    }
+                }
             };
             for serving in servings {
                 if let Err(err) = serving.tls().renew_meta_certificate(now) {
@@ -639,16 +654,17 @@ fn due_in(watched: &Watched, now: SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
-fn warn_of_expiry(watched: &Watched, now: SystemTime) {
-    let Some(life) = watched.life() else { return };
-    let file = watched.files().cert.display();
+/// Tells of a certificate near its end; `what` is its file, or whom it is for.
+fn warn_of_expiry(what: &dyn fmt::Display, life: Life, now: SystemTime) {
     match expiry(life, now) {
         Expiry::Far => {}
         Expiry::Near(left) => {
             let days = left.as_secs() / DAILY.as_secs();
-            tracing::warn!(%file, days, "a certificate expires soon, and nobody has replaced it");
+            tracing::warn!(certificate = %what, days, "a certificate expires soon, and nobody has replaced it");
         }
-        Expiry::Past => tracing::error!(%file, "a certificate has expired; clients refuse it"),
+        Expiry::Past => {
+            tracing::error!(certificate = %what, "a certificate has expired; clients refuse it");
+        }
     }
 }
 

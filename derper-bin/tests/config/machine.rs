@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use derper::args::Args;
-use derper::config::{Config, Surroundings};
+use derper::config::{Config, Doorway, Surroundings};
 use derper::env::Vars;
-use derper::gather::gather;
+use derper::gather::{Gathered, gather};
+use derper::problem::Mistakes;
 
 pub(crate) const KEY: &str =
     "{\"PrivateKey\":\"privkey:1011111111111111111111111111111111111111111111111111111111111151\"}";
@@ -54,6 +55,20 @@ impl Machine {
         vars: &[(&str, &str)],
         file: &str,
     ) -> Result<Config, String> {
+        let (gathered, surroundings) = self.given(flags, vars, file);
+        Config::build(gathered, &surroundings).map_err(|mistakes| self.told(&mistakes))
+    }
+
+    pub(crate) fn doorway(&self, flags: &str, file: &str) -> Result<Doorway, String> {
+        let (gathered, surroundings) = self.given(flags, &[], file);
+        Doorway::read(gathered, &surroundings).map_err(|mistakes| self.told(&mistakes))
+    }
+
+    fn told(&self, mistakes: &Mistakes) -> String {
+        mistakes.to_string().replace(&self.home(), "{}")
+    }
+
+    fn given(&self, flags: &str, vars: &[(&str, &str)], file: &str) -> (Gathered, Surroundings) {
         let mut flags = flags.replace("{}", &self.home());
         if !file.is_empty() {
             self.write("derper.toml", 0o644, &file.replace("{}", &self.home()));
@@ -71,8 +86,7 @@ impl Machine {
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_305_600),
             memory_limit: self.memory_limit,
         };
-        Config::build(gather(args, &all), &surroundings)
-            .map_err(|mistakes| mistakes.to_string().replace(&self.home(), "{}"))
+        (gather(args, &all), surroundings)
     }
 
     pub(crate) fn good(&self, flags: &str, vars: &[(&str, &str)], file: &str) -> Config {

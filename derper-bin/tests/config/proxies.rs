@@ -228,24 +228,24 @@ fn every_mistake_has_its_own_message() {
     let cases = [
         (
             "listen.unix_mode = \"rw-\"",
-            "{}/derper.toml:3: listen.unix_mode \"rw-\": write it as chmod takes it, such as 0660",
+            "{}/derper.toml:3: listen.unix_mode = \"rw-\": write it as chmod takes it, such as 0660",
         ),
         (
             "listen.public_port = 0",
-            "{}/derper.toml:3: listen.public_port \"0\": give a port from 1 to 65535",
+            "{}/derper.toml:3: listen.public_port = \"0\": give a port from 1 to 65535",
         ),
         (
             "stun.address = \"all\"",
-            "{}/derper.toml:3: stun.address \"all\": write an IP address, or :: for all addresses",
+            "{}/derper.toml:3: stun.address = \"all\": write an IP address, or :: for all addresses",
         ),
         (
             "limits.key_logins_per_second = -1.0",
-            "{}/derper.toml:3: limits.key_logins_per_second \"-1.0\": give a number above 0, or 0 \
+            "{}/derper.toml:3: limits.key_logins_per_second = \"-1.0\": give a number above 0, or 0 \
              for no limit",
         ),
         (
             "limits.connections_per_key = 0",
-            "{}/derper.toml:3: limits.connections_per_key \"0\": out of range; give a whole \
+            "{}/derper.toml:3: limits.connections_per_key = \"0\": out of range; give a whole \
              number above 0",
         ),
     ];

@@ -1,10 +1,9 @@
 //! Our relay with an authority's certificate, and Go's client of it.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 
 use super::authority::{Authority, KEY, KID, end};
 use super::{SOON, Tools};
+use crate::go_client::Client;
 
 /// The relay's name, which every name server but Pebble's denies.
 pub(super) const NAME: &str = "derp.example.test";
@@ -201,59 +201,6 @@ impl Relay {
 }
 
 impl Drop for Relay {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-/// Go's client, driven by lines; ended when dropped.
-pub(super) struct Client {
-    child: Child,
-    output: BufReader<ChildStdout>,
-}
-
-impl Client {
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .context("derpcli")?;
-        let output = BufReader::new(child.stdout.take().context("no output of derpcli")?);
-        let mut client = Self { child, output };
-        client.wait_for("connected")?;
-        Ok(client)
-    }
-
-    /// Whether the relay answers.
-    pub(super) fn ping(&mut self) -> Result<()> {
-        let input = self.child.stdin.as_mut().context("no input of derpcli")?;
-        writeln!(input, "{{\"cmd\":\"ping\"}}")?;
-        self.wait_for("done")
-    }
-
-    /// It ends by itself where it cannot connect or gets no answer.
-    fn wait_for(&mut self, event: &str) -> Result<()> {
-        let wanted = format!("\"event\":\"{event}\"");
-        let mut line = String::new();
-        loop {
-            line.clear();
-            if self.output.read_line(&mut line)? == 0 {
-                bail!("Go's client has ended");
-            }
-            if line.contains(&wanted) {
-                ensure!(!line.contains("\"error\""), "Go's client says: {line}");
-                return Ok(());
-            }
-            let is_bad =
-                line.contains("\"event\":\"failed\"") || line.contains("\"event\":\"closed\"");
-            ensure!(!is_bad, "Go's client says: {line}");
-        }
-    }
-}
-
-impl Drop for Client {
     fn drop(&mut self) {
         end(&mut self.child);
     }

@@ -32,6 +32,8 @@ pub(super) enum Needs {
     AllAddresses,
     /// With little memory.
     ControlGroup,
+    /// With a PROXY header in front of each connection.
+    ProxyHeader,
     /// Our core, among code that panics.
     PanickyRelay,
     /// The suite of cases.
@@ -75,6 +77,7 @@ pub(super) const ROWS: &[Row] = &[
     row("log-volume", "log-volume", Needs::Tls),
     row("page-memory", "page-memory", Needs::Tls),
     row("certificate-rotation", "certificate-rotation", Needs::Tls),
+    row("proxy-header", "proxy-header", Needs::ProxyHeader),
     row("memory-ceiling", "memory-ceiling", Needs::ControlGroup),
     patient("silent-connections", "silent-connections", Needs::Tls),
     patient("stall-stages", "stall-stages", Needs::Tls),
@@ -86,9 +89,8 @@ pub(super) const ROWS: &[Row] = &[
     patient(
         "mesh-partition",
         "",
-        Needs::NotBuilt("no mesh with other relays yet"),
+        Needs::NotBuilt("interop runs a region of relays through it"),
     ),
-    patient("proxy-header", "", Needs::NotBuilt("no PROXY protocol yet")),
 ];
 
 /// What a row's relay and its attacker are given.
@@ -134,6 +136,7 @@ impl Row {
                     prepared.args = vec!["--keep-alive=10".to_owned()];
                 }
             }
+            Needs::ProxyHeader => prepared.flags = vec!["--proxy-protocol=required".to_owned()],
             Needs::ControlGroup => {
                 prepared.control_group = ControlGroup::new();
                 if let Some(group) = &prepared.control_group {

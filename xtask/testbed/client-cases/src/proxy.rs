@@ -17,8 +17,9 @@ pub(crate) struct TestProxy {
 }
 
 impl TestProxy {
-    /// Starts a proxy that answers with `status` and, if that is 200, opens the tunnel.
-    pub(crate) async fn start(status: &'static str) -> anyhow::Result<Self> {
+    /// Starts a proxy that answers with `status` and, if that is 200, opens the tunnel; to `dial`,
+    /// where that is not what it was asked for.
+    pub(crate) async fn start(status: &'static str, dial: Option<String>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let proxy = format!("http://user:secret@{}", listener.local_addr()?).parse()?;
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -26,8 +27,8 @@ impl TestProxy {
         let task = tokio::spawn(async move {
             // Connections end with their tunnels, or with the process.
             while let Ok((stream, _)) = listener.accept().await {
-                let log = Arc::clone(&log);
-                tokio::spawn(async move { serve(stream, status, &log).await.ok() });
+                let (log, dial) = (Arc::clone(&log), dial.clone());
+                tokio::spawn(async move { serve(stream, status, dial, &log).await.ok() });
             }
         });
         Ok(Self { proxy, asked, task })
@@ -51,6 +52,7 @@ impl Drop for TestProxy {
 async fn serve(
     mut stream: TcpStream,
     status: &str,
+    dial: Option<String>,
     asked: &Mutex<Vec<String>>,
 ) -> anyhow::Result<()> {
     let mut head = Vec::new();
@@ -67,7 +69,7 @@ async fn serve(
         .write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes())
         .await?;
     if status.starts_with("200") {
-        let mut relay = TcpStream::connect(target).await?;
+        let mut relay = TcpStream::connect(dial.unwrap_or(target)).await?;
         copy_bidirectional(&mut stream, &mut relay).await?;
     }
     Ok(())

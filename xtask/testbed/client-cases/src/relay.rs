@@ -114,6 +114,12 @@ impl Relay {
             .plain_http(!self.is_tls)
     }
 
+    /// Where the relay is, if not where its name says.
+    pub(crate) fn dial_addr(&self) -> Option<String> {
+        let dial = self.dial.as_ref()?;
+        Some(format!("{dial}:{}", self.port))
+    }
+
     /// The relay in a map, with nothing said about its certificate.
     pub(crate) fn plain_node(&self) -> DerpNode {
         let mut node = DerpNode {

@@ -56,7 +56,9 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn relay(&self) -> Result<Relay> {
-        Relay::new(self.addr, self.pid, self.plain)
+        let mut relay = Relay::new(self.addr, self.pid, self.plain)?;
+        relay.wants_proxy_header = self.row == Row::ProxyHeader;
+        Ok(relay)
     }
 
     /// `full` in a full run, `quick` in a quick one.
@@ -115,6 +117,8 @@ pub(crate) enum Row {
     LogVolume,
     /// Requests for pages, with long queries and many names.
     PageMemory,
+    /// What is no PROXY header, where each connection must begin with one.
+    ProxyHeader,
     /// Clients that are cut off the network.
     DeadPeer,
     /// Not an attack: two clients that log in and do nothing until standard input ends.

@@ -9,6 +9,7 @@ use derp_proto::{ClientFrame, FrameType, NodePrivate};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -22,11 +23,16 @@ use crate::tls::{self, Version};
 /// How long a well-behaved client waits for each step, on a machine that is under attack.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// By this header a proxy says that a client is on the machine itself, which may see numbers.
+const OWN_PROXY_HEADER: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 443\r\n";
+
 /// A relay on this machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Relay {
     pub(crate) addr: SocketAddr,
     pub(crate) process: Process,
+    /// Whether each connection must begin with a PROXY header.
+    pub(crate) wants_proxy_header: bool,
     /// None where it speaks plain HTTP.
     tls: Option<Arc<ClientConfig>>,
 }
@@ -70,6 +76,7 @@ impl Relay {
         Ok(Self {
             addr,
             process: Process(pid),
+            wants_proxy_header: false,
             tls,
         })
     }
@@ -98,7 +105,10 @@ impl Relay {
 
     /// A connection that stands, with TLS where the relay has it.
     pub(crate) async fn connect(&self, dial: &Dial) -> Result<Link> {
-        let tcp = self.tcp(dial).await?;
+        let mut tcp = self.tcp(dial).await?;
+        if self.wants_proxy_header {
+            tcp.write_all(OWN_PROXY_HEADER).await?;
+        }
         let Some(config) = dial.tls.as_ref().or(self.tls.as_ref()) else {
             return Ok(Link::new(Box::new(tcp)));
         };

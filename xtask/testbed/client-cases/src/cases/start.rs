@@ -198,7 +198,7 @@ pub(super) async fn a_websocket_logs_in(relay: &Relay) -> anyhow::Result<String>
 }
 
 pub(super) async fn a_proxy_is_asked_for_the_relay(relay: &Relay) -> anyhow::Result<String> {
-    let proxy = TestProxy::start("200 OK").await?;
+    let proxy = TestProxy::start("200 OK", relay.dial_addr()).await?;
     let peer = relay.peer_through(proxy.proxy.clone()).await?;
     works(peer, usual_start(relay)).await?;
     let asked = proxy.asked();
@@ -216,7 +216,7 @@ pub(super) async fn a_proxy_is_asked_for_the_relay(relay: &Relay) -> anyhow::Res
 }
 
 pub(super) async fn a_proxy_that_declines_is_reported(relay: &Relay) -> anyhow::Result<String> {
-    let proxy = TestProxy::start("407 Proxy Authentication Required").await?;
+    let proxy = TestProxy::start("407 Proxy Authentication Required", None).await?;
     let connector = relay.connector().with_proxy(proxy.proxy.clone());
     match connector
         .connect(&relay.target(), &Login::new(new_key()))

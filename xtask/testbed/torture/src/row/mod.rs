@@ -15,6 +15,7 @@ mod malformed;
 mod memory_ceiling;
 mod page_memory;
 mod panics;
+mod proxy_header;
 mod silent;
 mod stalled_readers;
 mod stalls;
@@ -51,6 +52,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Option<Report>> {
         Row::MemoryCeiling => memory_ceiling::run(cli).await,
         Row::LogVolume => log_volume::run(cli).await,
         Row::PageMemory => page_memory::run(cli).await,
+        Row::ProxyHeader => proxy_header::run(cli).await,
         Row::DeadPeer => dead_peer::run(cli).await,
         Row::HoldTwo => {
             dead_peer::hold(cli).await?;
