@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::admitted::{Admitted, Rest};
+use crate::clock;
 use crate::error::{AcceptError, Budget};
 use crate::forwarded::TrustedProxies;
 use crate::http::{self, Pages, Route, Upgrade};
@@ -72,10 +73,37 @@ impl Front {
         options: &ListenOptions,
     ) -> Result<(), AcceptError> {
         self.hub.metrics.gauges().accepts.add(1);
-        // The steps before a session need more memory than the session: it is given back.
-        let login = Box::pin(self.log_in_socket(socket, conn, options));
-        let outcome = self.unless_stopping(login).await;
-        self.finish(outcome, conn, &options.trusted_proxies).await
+        let login = async {
+            let pending = self.begin_login()?;
+            // Until it has said something, a connection costs its socket and little more.
+            let left = self.await_first_byte(&socket, conn, options).await?;
+            // The steps before a session need more memory than the session: it is given back.
+            Box::pin(self.log_in_socket(socket, conn, options, &pending, left)).await
+        };
+        let outcome = async { self.unless_stopping(pin!(login)).await }.await;
+        Box::pin(self.finish(outcome, conn, &options.trusted_proxies)).await
+    }
+
+    /// Waits for the first step's first byte, and returns how much time is left for all steps.
+    async fn await_first_byte<S: Socket>(
+        &self,
+        socket: &S,
+        conn: &ConnMeta,
+        options: &ListenOptions,
+    ) -> Result<Duration, AcceptError> {
+        let tunables = self.hub.tunables();
+        let (stage, limit) = if options.proxy_protocol.is_due(conn) {
+            ("PROXY header", tunables.proxy_header_timeout)
+        } else if options.tls.is_some() {
+            ("TLS handshake", tunables.tls_timeout)
+        } else {
+            ("request", tunables.head_timeout)
+        };
+        let start = clock::now();
+        let readable = async { socket.readable().await.map_err(AcceptError::Io) };
+        within(stage, limit, pin!(readable)).await?;
+        let waited = clock::now().saturating_duration_since(start);
+        Ok(tunables.login_timeout.saturating_sub(waited))
     }
 
     /// Serves what there is on port 80 beside a listener for TLS.
@@ -282,8 +310,9 @@ impl Front {
         mut socket: S,
         conn: &mut ConnMeta,
         options: &ListenOptions,
+        pending: &Pending<'_>,
+        left: Duration,
     ) -> Result<Fate<BoxedIo>, AcceptError> {
-        let pending = self.begin_login()?;
         let tunables = self.hub.tunables();
         let login = async {
             if options.proxy_protocol.is_due(conn) {
@@ -292,7 +321,7 @@ impl Front {
             let trusted = &options.trusted_proxies;
             self.hub.admit_network(conn, trusted.are_at(conn))?;
             let Some(tls) = &options.tls else {
-                return self.log_in_plain(socket, conn, trusted, &pending).await;
+                return self.log_in_plain(socket, conn, trusted, pending).await;
             };
             let config = tls.config_for(conn).ok_or(AcceptError::NoCertificate)?;
             let handshake = async {
@@ -314,10 +343,10 @@ impl Front {
                 stream.shutdown().await?;
                 return Ok(Fate::Challenged);
             }
-            self.log_in_tls(stream, secrets, conn, trusted, &pending)
+            self.log_in_tls(stream, secrets, conn, trusted, pending)
                 .await
         };
-        within("login", tunables.login_timeout, pin!(login)).await
+        within("login", left, pin!(login)).await
     }
 
     async fn log_in_plain<S: Socket>(
@@ -625,6 +654,7 @@ fn random_below(limit: Duration) -> Duration {
     fill_random(&mut bytes);
     limit.mul_f64(f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX))
 }
+
 #[cfg(test)]
 mod tests {
     use derp_proto::NodePrivate;
@@ -635,7 +665,7 @@ mod tests {
     /// Each future that is handed on by value is there twice, and so in each that it is handed to;
     /// and all of it is moved about for each connection.
     #[tokio::test]
-    async fn the_steps_before_a_session_take_six_kilobytes_and_not_sixty() {
+    async fn the_steps_before_a_session_take_six_kilobytes_and_silence_takes_one() {
         let private = NodePrivate::from_random([1; 32]);
         let tunables = crate::Tunables::default();
         let hub = Hub::new(&private, Vec::new(), Arc::new(AllowAll), tunables, 1);
@@ -647,7 +677,13 @@ mod tests {
         let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
         let mut conn = ConnMeta::default();
         let options = ListenOptions::default();
-        let login = front.log_in_socket(socket, &mut conn, &options);
+        let pending = front.begin_login().unwrap();
+        let left = Duration::from_secs(15);
+        let login = front.log_in_socket(socket, &mut conn, &options, &pending, left);
         assert!(size_of_val(&login) < 6 << 10, "{}", size_of_val(&login));
+        drop(login);
+        let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
+        let silent = front.accept_socket(socket, &mut conn, &options);
+        assert!(size_of_val(&silent) < 1 << 10, "{}", size_of_val(&silent));
     }
 }

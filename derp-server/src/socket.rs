@@ -38,6 +38,8 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn prepare(&self, options: &SocketOptions) -> io::Result<()>;
     /// Bounds what the kernel holds and has not sent, where it can.
     fn bound_unsent(&self, bytes: u32) -> io::Result<()>;
+    /// Waits until the other side has said something, or has gone.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
     /// Takes the socket out of the runtime. It stays non-blocking.
     fn into_fd(self) -> io::Result<OwnedFd>;
 }
@@ -63,6 +65,10 @@ impl Socket for TcpStream {
         SockRef::from(self).set_tcp_notsent_lowat(bytes)
     }
 
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
+        Self::readable(self)
+    }
+
     fn into_fd(self) -> io::Result<OwnedFd> {
         Ok(self.into_std()?.into())
     }
@@ -75,6 +81,10 @@ impl Socket for UnixStream {
 
     fn bound_unsent(&self, _: u32) -> io::Result<()> {
         Ok(())
+    }
+
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
+        Self::readable(self)
     }
 
     fn into_fd(self) -> io::Result<OwnedFd> {

@@ -16,7 +16,8 @@ use crate::registry::MAX_PER_KEY;
 pub struct Tunables {
     /// How many packets of each kind wait for a client whose connection takes none.
     pub lane_depth: usize,
-    /// How many bytes wait for all clients together; the largest queues are cut first.
+    /// How many bytes wait for all clients together; the largest queues are cut first. What the
+    /// allocator keeps for itself comes on top, up to as much again where many threads share it.
     pub queue_budget_bytes: usize,
     /// A client whose connection takes no byte for so long is disconnected; `None` for never.
     pub write_timeout: Option<Duration>,
@@ -70,7 +71,7 @@ impl Default for Tunables {
     fn default() -> Self {
         Self {
             lane_depth: 32,
-            queue_budget_bytes: 512 << 20,
+            queue_budget_bytes: 256 << 20,
             write_timeout: Some(Duration::from_secs(2)),
             mesh_write_timeout: Duration::from_secs(30),
             client_rate: None,

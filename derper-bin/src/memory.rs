@@ -5,26 +5,46 @@ use std::path::{Path, PathBuf};
 
 /// Where control groups are (version 2).
 const ROOT: &str = "/sys/fs/cgroup";
+/// Where those of memory are on older systems (version 1).
+const OLD_ROOT: &str = "/sys/fs/cgroup/memory";
+/// What version 1 says instead of "max" is about this, rounded to pages.
+const NO_LIMIT: u64 = 1 << 62;
 
 /// The limit in bytes, where there is one.
 #[must_use]
 pub fn limit() -> Option<u64> {
-    limit_in(
-        Path::new(ROOT),
-        &fs::read_to_string("/proc/self/cgroup").ok()?,
-    )
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let new = new_group(&own).and_then(|group| limit_in(Path::new(ROOT), "memory.max", group));
+    let old = old_group(&own)
+        .and_then(|group| limit_in(Path::new(OLD_ROOT), "memory.limit_in_bytes", group));
+    new.into_iter().chain(old).min()
 }
 
-/// The least limit of the group that `own` (the text of `/proc/self/cgroup`) names and of all
-/// groups that it is in.
-fn limit_in(root: &Path, own: &str) -> Option<u64> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mut dir: PathBuf = root.join(path);
+/// The group that a process is in by the text of its `cgroup` file: `0::/path`.
+fn new_group(own: &str) -> Option<&str> {
+    own.lines().find_map(|line| line.strip_prefix("0::/"))
+}
+
+/// The same of version 1: `4:memory:/path`, perhaps with other controllers beside memory.
+fn old_group(own: &str) -> Option<&str> {
+    own.lines().find_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        let (controllers, path) = line.split_once(":/")?;
+        controllers
+            .split(',')
+            .any(|it| it == "memory")
+            .then_some(path)
+    })
+}
+
+/// The least limit, in files of this name, of a group and of all groups that it is in.
+fn limit_in(root: &Path, file: &str, group: &str) -> Option<u64> {
+    let mut dir: PathBuf = root.join(group);
     let mut least = None;
     while dir.starts_with(root) {
-        let text = fs::read_to_string(dir.join("memory.max")).unwrap_or_default();
+        let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
         // Without a limit the file says "max".
-        if let Ok(bytes) = text.trim().parse::<u64>() {
+        if let Some(bytes) = text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT) {
             least = Some(least.map_or(bytes, |least: u64| least.min(bytes)));
         }
         if !dir.pop() {
@@ -46,7 +66,7 @@ mod tests {
         let set = |group: &str, max: &str| {
             fs::write(root.join(group).join("memory.max"), format!("{max}\n")).unwrap();
         };
-        let limit = || limit_in(root, "0::/system.slice/derper.service\n");
+        let limit = || limit_in(root, "memory.max", "system.slice/derper.service");
         assert_eq!(limit(), None);
         set("system.slice/derper.service", "max");
         assert_eq!(limit(), None);
@@ -58,11 +78,30 @@ mod tests {
         assert_eq!(limit(), Some(512 << 20));
         // In a container the own group is the root.
         set("", "268435456");
-        assert_eq!(limit_in(root, "0::/\n"), Some(256 << 20));
-        assert_eq!(
-            limit_in(root, "4:memory:/user\n"),
-            None,
-            "version 1 is not looked at"
-        );
+        assert_eq!(limit_in(root, "memory.max", ""), Some(256 << 20));
+    }
+
+    #[test]
+    fn a_process_has_a_group_of_each_version() {
+        let own = "9:pids:/other\n4:hugetlb,memory:/docker/relay\n0::/user.slice\n";
+        assert_eq!(new_group(own), Some("user.slice"));
+        assert_eq!(old_group(own), Some("docker/relay"));
+        assert_eq!(new_group("4:memory:/\n"), None);
+        assert_eq!(old_group("4:memory:/\n"), Some(""));
+        assert_eq!(old_group("0::/memory\n"), None);
+    }
+
+    #[test]
+    fn older_systems_have_groups_for_memory_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("docker/relay")).unwrap();
+        let limit = || limit_in(root, "memory.limit_in_bytes", "docker/relay");
+        assert_eq!(limit(), None);
+        let file = root.join("docker/relay/memory.limit_in_bytes");
+        fs::write(&file, "9223372036854771712\n").unwrap();
+        assert_eq!(limit(), None);
+        fs::write(&file, "268435456\n").unwrap();
+        assert_eq!(limit(), Some(256 << 20));
     }
 }

@@ -15,11 +15,12 @@ use self::support::{Running, client_key, config, soon};
 const PLAIN: &str = "-a 127.0.0.1:0 -stun=false -c {}/derper.key";
 
 async fn connected(relay: &Running, key: &NodePrivate) -> Client {
-    let url: ServerUrl = format!("http://{}", relay.addr).parse().unwrap();
+    let url: ServerUrl = format!("http://{}", relay.addr).parse().expect("a URL");
     let login = Login::new(key.clone());
-    let mut client = Connector::new().connect(&url.into(), &login).await.unwrap();
+    let connected = Connector::new().connect(&url.into(), &login).await;
+    let mut client = connected.expect("the relay is there");
     // The relay is sure to know the client once it has answered.
-    let _round_trip = client.ping(|_| {}).await.unwrap();
+    let _round_trip = client.ping(|_| {}).await.expect("an answer");
     client
 }
 

@@ -38,13 +38,13 @@ fn here(path: &str) -> PathBuf {
 
 /// What a new relay says at `/metrics` that has all that can be configured, and nobody to talk to.
 async fn metrics(tls: &str) -> String {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
     let home = dir.path();
     let key = home.join("mesh.key");
-    fs::write(&key, "5a".repeat(32) + "\n").unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&key, "5a".repeat(32) + "\n").expect("written");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("its owner asks");
     for list in ["allow", "deny"] {
-        fs::write(home.join(list), "").unwrap();
+        fs::write(home.join(list), "").expect("written");
     }
     let flags = "--config {}/derper.toml --metrics-addr 127.0.0.1:0";
     let text = "state_dir = \"{}\"\nhostname = \"derp.invalid\"\n\
@@ -56,9 +56,9 @@ async fn metrics(tls: &str) -> String {
          [mesh]\nkey_file = \"{}/mesh.key\"\nwith = [\"127.0.0.1:1\"]\n\
          [bootstrap_dns]\nnames = [\"derp.invalid\"]\n";
     let text = format!("{text}{tls}").replace("{}", &home.display().to_string());
-    fs::write(home.join("derper.toml"), text).unwrap();
-    let app = App::bind(config(home, flags, &[]), now()).unwrap();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.metrics_port().unwrap()));
+    fs::write(home.join("derper.toml"), text).expect("written");
+    let app = App::bind(config(home, flags, &[]), now()).expect("ports are free");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.metrics_port().expect("it listens")));
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
         drop(stopped.await);
@@ -66,9 +66,10 @@ async fn metrics(tls: &str) -> String {
     let (_nobody, reloads) = mpsc::channel(1);
     let task = tokio::spawn(app.run(shutdown, reloads));
     let answer = get(address, "GET /metrics HTTP/1.1\r\n").await;
-    stop.send(()).unwrap();
-    soon(task).await.unwrap().unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    stop.send(()).expect("it runs");
+    let ended = soon(task).await.expect("no panic");
+    ended.expect("an orderly end");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("an answer");
     body.replace(&home.display().to_string(), "DIR")
 }
 
@@ -120,7 +121,8 @@ async fn each_series_is_there_from_the_start_and_at_zero() {
 
 /// The names in a query: words that are neither functions nor labels.
 fn names(query: &str) -> BTreeSet<String> {
-    const WORDS: [&str; 11] = [
+    const WORDS: [&str; 12] = [
+        "sum",
         "by",
         "without",
         "on",

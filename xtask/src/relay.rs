@@ -206,10 +206,13 @@ pub(crate) fn restrict(file: &Path) -> Result<()> {
 
 /// A port that was free a moment ago.
 pub(crate) fn free_tcp_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    // Free on all addresses, for a relay may listen on all of them.
+    let listener = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("127.0.0.1:0"))?;
+    Ok(listener.local_addr()?.port())
 }
 
 /// The same for UDP.
 pub(crate) fn free_udp_port() -> Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+    let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("127.0.0.1:0"))?;
+    Ok(socket.local_addr()?.port())
 }

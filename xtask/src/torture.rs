@@ -147,8 +147,10 @@ fn conformance(contestant: &Contestant) -> Result<Outcome> {
         plain: false,
         config: None,
     })?;
-    let url = format!("https://127.0.0.1:{}/derp", relay.port);
-    let output = Command::new(xtask).args(["derpspec", &url]).output()?;
+    let url = format!("https://127.0.0.1:{}", relay.port);
+    let output = Command::new(xtask)
+        .args(["derpspec", &url, "--insecure", "--patience", "8"])
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().unwrap_or("no case ran");
     Ok(Outcome::Ran {

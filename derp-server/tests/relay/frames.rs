@@ -192,6 +192,9 @@ async fn home_notes_are_counted_once(relay: &Relay) {
         a.writer().note_preferred(home).await.expect("a connection");
         assert_eq!(a.received().await, []);
         assert_eq!(counts(), (3, count));
+        let clients = relay.server.clients();
+        let at_home: Vec<_> = clients.iter().filter(|client| client.is_home).collect();
+        assert_eq!(at_home.len() as u64, count, "{at_home:?}");
     }
     b.writer().note_preferred(true).await.expect("a connection");
     assert_eq!(b.received().await, []);

@@ -228,6 +228,9 @@ async fn links_of_all_kinds_reach_one_another(relay: &Relay) {
             (24, expected),
             "{snapshot:?}"
         );
+        // And sent as many.
+        let received = (snapshot.packets_received, snapshot.bytes_received);
+        assert_eq!(received, (24, expected), "{snapshot:?}");
     }
     let waiting = || {
         relay

@@ -19,7 +19,7 @@ use crate::settings::{
 };
 
 /// What waits for all clients together where nothing limits memory.
-const QUEUE_BYTES_DEFAULT: u64 = 512 << 20;
+const QUEUE_BYTES_DEFAULT: u64 = 256 << 20;
 /// Go probes idle connections after so long where it is told 0.
 const GO_KEEPALIVE: Duration = Duration::from_secs(15);
 /// Clients give up after this long without a frame (`derp/derphttp/derphttp_client.go`).

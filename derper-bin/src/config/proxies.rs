@@ -59,10 +59,8 @@ fn is_loopback(address: ListenAddr) -> bool {
 
 /// The port that clients connect to, where it is not the relay's own.
 pub(super) fn public_port(reader: &mut Reader<'_>, config: &Config) -> Option<u16> {
-    let given = reader.optional(&PUBLIC_PORT, |text| match text.parse() {
-        Ok(0) | Err(_) => Err("give a port from 1 to 65535".to_owned()),
-        Ok(port) => Ok(port),
-    });
+    let given: i64 = reader.int(&PUBLIC_PORT, 0..=65_535, "a port from 1 to 65535, or 0");
+    let given = u16::try_from(given).ok().filter(|port| *port > 0);
     let is_hidden = match config.listen.main() {
         Place::Unix(_) => true,
         Place::Tcp(address) => is_behind_proxy(config) && is_loopback(address),

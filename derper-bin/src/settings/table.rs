@@ -72,9 +72,9 @@ settings! {
          listen.address; with http: in front, as http:unix:/path, plain HTTP is served there.");
     UNIX_MODE = Setting::new("listen.unix_mode", Kind::Text, "0660",
         "Who may connect to Unix sockets, as for chmod.");
-    PUBLIC_PORT = Setting::new("listen.public_port", Kind::Int, "",
+    PUBLIC_PORT = Setting::new("listen.public_port", Kind::Int, "0",
         "The port that clients connect to, where a proxy has it: for redirects, and for what is \
-         printed for DERP maps. Default: 443 behind a proxy, else the port of listen.address.");
+         printed for DERP maps. 0: 443 behind a proxy, else the port of listen.address.");
     PROXY_PROTOCOL = Setting::new("listen.proxy_protocol", Kind::Text, "off",
         "Whether connections begin with a PROXY header (version 1 or 2), by which a proxy in \
          front tells where they come from: off or required. Port 80 has none.")
@@ -313,7 +313,7 @@ settings! {
         .env("TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH", &[]);
     QUEUE_BYTES = Setting::new("limits.queued_bytes", Kind::Size, "",
         "How many bytes wait for all clients together; the largest queues are cut first. Default: \
-         a quarter of the memory that this process may use, where that is limited, else 512MiB.");
+         a quarter of the memory that this process may use, where that is limited, else 256MiB.");
     LOGINS_PENDING = Setting::new("limits.pending_logins", Kind::Int, "4096",
         "How many connections may be on their way to a login.");
     PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "64MiB",

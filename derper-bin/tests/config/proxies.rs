@@ -231,8 +231,8 @@ fn every_mistake_has_its_own_message() {
             "{}/derper.toml:3: listen.unix_mode = \"rw-\": write it as chmod takes it, such as 0660",
         ),
         (
-            "listen.public_port = 0",
-            "{}/derper.toml:3: listen.public_port = \"0\": give a port from 1 to 65535",
+            "listen.public_port = 65536",
+            "{}/derper.toml:3: listen.public_port = \"65536\": give a port from 1 to 65535, or 0",
         ),
         (
             "stun.address = \"all\"",
