@@ -232,7 +232,7 @@ fn every_mistake_has_its_own_message() {
         ),
         (
             "listen.public_port = 65536",
-            "{}/derper.toml:3: listen.public_port = \"65536\": give a port from 1 to 65535, or 0",
+            "{}/derper.toml:3: listen.public_port = \"65536\": out of range; give a port from 1 to 65535, or 0",
         ),
         (
             "stun.address = \"all\"",
