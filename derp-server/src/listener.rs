@@ -238,7 +238,8 @@ async fn serve<S: Socket>(
         tracing::debug!(%error, "cannot set options of a connection");
     }
     let result = if options.only_redirects {
-        front.serve_port_80(socket, &mut conn, &options).await
+        // In a box, so that clients' tasks are no larger for it.
+        Box::pin(front.serve_port_80(socket, &mut conn, &options)).await
     } else {
         front.accept_socket(socket, &mut conn, &options).await
     };

@@ -20,6 +20,8 @@ use crate::settings::{
 
 /// What waits for all clients together where nothing limits memory.
 const QUEUE_BYTES_DEFAULT: u64 = 256 << 20;
+/// The same of connections on their way to a login.
+const PENDING_BYTES_DEFAULT: u64 = 64 << 20;
 /// Go probes idle connections after so long where it is told 0.
 const GO_KEEPALIVE: Duration = Duration::from_secs(15);
 /// Clients give up after this long without a frame (`derp/derphttp/derphttp_client.go`).
@@ -51,7 +53,9 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     tunables.queue_budget_bytes = queue_bytes(reader);
     tunables.client_rate = client_rate(reader);
     tunables.max_logins_pending = reader.int(&LOGINS_PENDING, 1..=1 << 20, COUNT);
-    tunables.max_pending_bytes = reader.size(&PENDING_BYTES, 1 << 20).map_or(0, to_usize);
+    let pending = reader.size(&PENDING_BYTES, 1 << 20);
+    let pending = pending.unwrap_or_else(|| at_most_an_eighth(reader, PENDING_BYTES_DEFAULT));
+    tunables.max_pending_bytes = to_usize(pending);
     tunables.network_login_rate = login_rate(reader, &NETWORK_RATE, &NETWORK_BURST);
     tunables.key_login_rate = login_rate(reader, &KEY_RATE, &KEY_BURST);
     tunables.max_connections_per_key = reader.int(&KEY_CONNECTIONS, 1..=1 << 20, COUNT);
@@ -107,12 +111,15 @@ fn login_rate(
 }
 
 fn queue_bytes(reader: &mut Reader<'_>) -> usize {
-    let a_quarter = reader.surroundings.memory_limit.map(|bytes| bytes / 4);
-    let bytes = reader
-        .size(&QUEUE_BYTES, 1 << 20)
-        .or(a_quarter)
-        .unwrap_or(QUEUE_BYTES_DEFAULT);
-    to_usize(bytes)
+    let given = reader.size(&QUEUE_BYTES, 1 << 20);
+    to_usize(given.unwrap_or_else(|| at_most_an_eighth(reader, QUEUE_BYTES_DEFAULT)))
+}
+
+/// As much, or an eighth of the memory that there is where that is less: the allocator and the
+/// kernel's buffers want as much again each.
+fn at_most_an_eighth(reader: &Reader<'_>, bytes: u64) -> u64 {
+    let limit = reader.surroundings.memory_limit;
+    limit.map_or(bytes, |limit| bytes.min(limit / 8))
 }
 
 fn to_usize(bytes: u64) -> usize {

@@ -313,11 +313,12 @@ settings! {
         .env("TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH", &[]);
     QUEUE_BYTES = Setting::new("limits.queued_bytes", Kind::Size, "",
         "How many bytes wait for all clients together; the largest queues are cut first. Default: \
-         a quarter of the memory that this process may use, where that is limited, else 256MiB.");
+         256MiB, or an eighth of the memory that this process may use where that is less.");
     LOGINS_PENDING = Setting::new("limits.pending_logins", Kind::Int, "4096",
         "How many connections may be on their way to a login.");
-    PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "64MiB",
-        "How many bytes connections may hold that are on their way to a login, all together.");
+    PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "",
+        "How many bytes connections may hold that are on their way to a login, all together. \
+         Default: 64MiB, or an eighth of the memory that this process may use where that is less.");
     NETWORK_RATE = Setting::new("limits.network_connections_per_second", Kind::Float, "50",
         "New connections a second from one IPv4 address or one IPv6 network of 64 bits; 0 for no \
          limit. Those from this machine, from private networks and from trusted proxies are not \

@@ -208,7 +208,8 @@ fn our_own_keys_are_applied() {
     });
     tunables.max_clients = 100;
     tunables.lane_depth = 8;
-    tunables.queue_budget_bytes = 256 << 20; // a quarter of the memory
+    // An eighth of the memory.
+    tunables.queue_budget_bytes = 128 << 20;
     tunables.login_timeout = Duration::from_secs(20);
     tunables.keep_alive_jitter = Duration::ZERO;
     tunables.write_timeout = None;

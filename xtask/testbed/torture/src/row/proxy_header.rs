@@ -19,7 +19,7 @@ use crate::watch::Rest;
 /// How many connections there are at a time.
 const AT_A_TIME: u64 = 64;
 /// How much memory may stay: allocators keep some, and networks that were named are remembered.
-const MOST_DRIFT: u64 = 8 << 20;
+const MOST_DRIFT: u64 = 16 << 20;
 /// How long an attacker listens before it leaves.
 const LISTEN: Duration = Duration::from_millis(2);
 /// What begins a header of version 2.

@@ -56,7 +56,9 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     drop(first);
     let scale = format!("{count} connections, {held} of them held at a time");
     let mut report = Report::new(cli.quick, scale);
-    report.memory("each", grown / held.max(1), MOST_EACH);
+    // What does not grow with their number weighs more where they are few.
+    let most = cli.scale(MOST_EACH, 4 * MOST_EACH);
+    report.memory("each", grown / held.max(1), most);
     report.at_most("never closed", never, 0);
     report.deadline(
         "closed after",
