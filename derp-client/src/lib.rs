@@ -100,3 +100,8 @@ pub use url::{Host, ServerUrl};
 pub use watch::{SelfConnect, Watch, WatchEvent};
 pub use websocket::{Reason, WebSocketError};
 pub use writer::ClientWriter;
+
+/// The programs of the crate's README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -73,3 +73,8 @@ pub use message::{
 pub use probe::{ProbeOptions, ProbeReport, probe, probe_on};
 pub use respond::{Outcome, respond};
 pub use server::{StunHandle, StunServer};
+
+/// The programs of the crate's README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -133,3 +133,8 @@ impl<V: Verifier + ?Sized> Verifier for Arc<V> {
         (**self).verify(client).await
     }
 }
+
+/// The programs of the crate's README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

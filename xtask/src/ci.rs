@@ -52,7 +52,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("counts", &["cargo run --quiet --locked -p xtask -- counts"]),
     (
         "fuzz replay",
-        &["cargo test --manifest-path fuzz/Cargo.toml --locked"],
+        &["cargo run --quiet --locked -p xtask -- coverage"],
     ),
     (
         "chaos",

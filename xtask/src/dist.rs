@@ -4,6 +4,7 @@
 //! Everything is written below `target/dist`, anew each time.
 
 mod image;
+mod platform;
 mod rootfs;
 mod sbom;
 mod trial;
@@ -15,23 +16,27 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
-use crate::shell;
+use crate::{peers, shell};
+use platform::Platform;
 
 /// What the image may weigh, in bytes, as it is downloaded.
 const MAX_IMAGE: u64 = 15_000_000;
 
-/// Cargo's name for the kind of machine that programs are made for.
-const TARGET: &str = "x86_64-unknown-linux-musl";
-/// The same, as containers say it.
-const ARCHITECTURE: &str = "amd64";
-/// The cipher library is C, and must find musl's headers and not the system's.
-const COMPILER: (&str, &str) = ("CC_x86_64_unknown_linux_musl", "musl-gcc");
-
 /// The programs, and the packages they are made from.
 const PROGRAMS: [(&str, &str); 2] = [("derper", "derper-bin"), ("derpprobe", "derpprobe-bin")];
 
+/// A program of the container with tailscaled alone.
+const INIT: &str = "derper-init";
+
 #[derive(Args)]
 pub(crate) struct Options {
+    /// For which kind of machine; arm64 needs Zig and cargo-zigbuild to be made, and
+    /// qemu-aarch64-static to be tried.
+    #[arg(long, value_enum, default_value_t = Platform::Amd64)]
+    platform: Platform,
+    /// Makes the image with tailscaled in it besides. Needs Go.
+    #[arg(long)]
+    tailscaled: bool,
     /// Takes the programs as they were built last.
     #[arg(long)]
     no_build: bool,
@@ -46,39 +51,66 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::remove_dir_all(&out)?;
     }
     fs::create_dir_all(&out)?;
+    let platform = options.platform;
+    let (target, architecture) = (platform.target(), platform.architecture());
     if !options.no_build {
-        build()?;
+        platform.build(&PROGRAMS.map(|(_, package)| package))?;
     }
-    let built = shell::target_dir().join(TARGET).join("release");
+    let built = shell::target_dir().join(target).join("release");
     for (program, package) in PROGRAMS {
-        let name = format!("{program}-{TARGET}");
+        let name = format!("{program}-{target}");
         copy(&built.join(program), &out.join(&name))?;
-        let bill = serde_json::to_string_pretty(&sbom::of(package, TARGET)?)?;
+        let bill = serde_json::to_string_pretty(&sbom::of(package, target)?)?;
         fs::write(out.join(format!("{name}.cdx.json")), bill)?;
     }
-    let context = out.join("context").join(ARCHITECTURE);
-    rootfs::fill(&context, &out.join(format!("derper-{TARGET}")))?;
-    let layout = out.join(format!("derper-image-{ARCHITECTURE}"));
-    let image = image::write(&context, &layout, ARCHITECTURE)?;
+    let derper = out.join(format!("derper-{target}"));
+    let context = out.join("context").join(architecture);
+    rootfs::fill(&context, &[("derper", &derper)])?;
+    let layout = out.join(format!("derper-image-{architecture}"));
+    let image = image::write(&image::ALONE, &context, &layout, architecture)?;
     let bytes = fs::metadata(&image)?.len();
     println!("dist: {} has {bytes} bytes", image.display());
     ensure!(bytes <= MAX_IMAGE, "the image may have {MAX_IMAGE} bytes");
     if !options.no_trial {
-        trial::run(&context)?;
+        match platform {
+            Platform::Amd64 => trial::run(&context)?,
+            Platform::Arm64 => trial::emulated(&derper)?,
+        }
+    }
+    if options.tailscaled {
+        ensure!(
+            platform == Platform::Amd64,
+            "the image with tailscaled is made for amd64 alone"
+        );
+        with_tailscaled(options, &out, &derper, &built.join(INIT))?;
     }
     checksums(&out)
 }
 
-fn build() -> Result<()> {
-    shell::run(&format!("rustup target add {TARGET}"))?;
-    let mut command = shell::command("cargo");
-    command
-        .args(["build", "--release", "--locked", "--target", TARGET])
-        .args(PROGRAMS.iter().flat_map(|(_, package)| ["-p", package]))
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
-        .env(COMPILER.0, COMPILER.1);
-    shell::run_command(&mut command, &format!("cargo build for {TARGET}"))
+/// The image with tailscaled, the relay and what starts both.
+fn with_tailscaled(options: &Options, out: &Path, derper: &Path, init: &Path) -> Result<()> {
+    let architecture = options.platform.architecture();
+    // A container has no libraries: without C, Go needs none.
+    let go = peers::install_static(&["tailscale", "tailscaled"])?;
+    let context = out.join("context-tailscaled").join(architecture);
+    let programs = [
+        ("derper", derper),
+        (INIT, init),
+        ("tailscale", &go.join("tailscale")),
+        ("tailscaled", &go.join("tailscaled")),
+    ];
+    rootfs::fill(&context, &programs)?;
+    let layout = out.join(format!("derper-tailscaled-image-{architecture}"));
+    let image = image::write(&image::WITH_TAILSCALED, &context, &layout, architecture)?;
+    println!(
+        "dist: {} has {} bytes",
+        image.display(),
+        fs::metadata(&image)?.len()
+    );
+    if !options.no_trial {
+        trial::with_tailscaled(&context)?;
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -11,6 +11,7 @@ mod admission;
 mod bench;
 mod ci;
 mod counts;
+mod coverage;
 mod deploy;
 mod derpspec;
 mod dist;
@@ -20,6 +21,7 @@ mod mesh;
 mod peers;
 mod proxies;
 mod relay;
+mod release;
 mod shell;
 mod tidy;
 mod torture;
@@ -45,6 +47,8 @@ enum Chore {
     Bench(bench::Options),
     /// Counts the instructions that a packet costs, and compares them with what is recorded.
     Counts(counts::Options),
+    /// Replays the fuzz targets' inputs, and tells how much of the codec they reach.
+    Coverage,
     /// Runs Go's clients and ours against Go's relay and ours. Needs Go; installs the rest.
     Interop(interop::Options),
     /// The part of interop about certificates alone: our relay against Pebble, a real authority.
@@ -57,6 +61,8 @@ enum Chore {
     Derpspec(derpspec::Options),
     /// Makes what people install: static programs, bills of materials, checksums, an image.
     Dist(dist::Options),
+    /// Tries a release: packages every crate, and builds a workspace of the packages alone.
+    Release(release::Options),
     /// Checks the systemd unit. What needs no other program is among the tests.
     Deploy,
     /// Attacks our relay, and others beside it, and tells whether they stood.
@@ -69,12 +75,14 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Counts(options) => counts::run(&options),
+        Chore::Coverage => coverage::run(),
         Chore::Interop(options) => interop::run(&options),
         Chore::Acme(options) => acme::run_alone(&options),
         Chore::Proxies(options) => proxies::run_alone(&options),
         Chore::Admission(options) => admission::run_alone(&options),
         Chore::Derpspec(options) => derpspec::run(&options),
         Chore::Dist(options) => dist::run(&options),
+        Chore::Release(options) => release::run(&options),
         Chore::Deploy => deploy::run(),
         Chore::Torture(options) => torture::run(&options),
     };

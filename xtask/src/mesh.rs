@@ -23,14 +23,20 @@ pub(crate) fn run(peers: &Peers, derper: &Path) -> Result<Vec<(String, Result<St
         region.arg(format!("{name}={}", program.display()));
     }
     region.args(["--clients", &CLIENTS.to_string()]);
-    let lines = json_lines(&mut region)?;
+    let named = |(name, outcome)| (format!("region: {name}"), outcome);
+    Ok(steps(&mut region)?.into_iter().map(named).collect())
+}
+
+/// Runs `region`, and returns each step's name and what came of it.
+pub(crate) fn steps(region: &mut Command) -> Result<Vec<(String, Result<String>)>> {
+    let lines = json_lines(region)?;
     ensure!(lines.len() == STEPS, "{} steps, not {STEPS}", lines.len());
     lines.iter().map(outcome).collect()
 }
 
 fn outcome(line: &Value) -> Result<(String, Result<String>)> {
     let text = |field| line.get(field).and_then(Value::as_str);
-    let name = format!("region: {}", text("name").context("a step has a name")?);
+    let name = text("name").context("a step has a name")?.to_owned();
     let detail = text("detail").unwrap_or_default().to_owned();
     if line.get("ok").and_then(Value::as_bool) == Some(true) {
         return Ok((name, Ok(detail)));

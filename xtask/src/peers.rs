@@ -1,6 +1,6 @@
 //! The peers of interop tests: Go's programs, at one version, and our drivers around Go's code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -40,6 +40,20 @@ pub(crate) fn install() -> Result<Peers> {
 /// in which folder they are.
 pub(crate) fn install_tailscale(version: &str, programs: &[&str]) -> Result<PathBuf> {
     let folder = shell::target_dir().join("peers").join(version);
+    install_into(&folder, version, programs, "1")?;
+    Ok(folder)
+}
+
+/// The same for programs that need no library of the system.
+pub(crate) fn install_static(programs: &[&str]) -> Result<PathBuf> {
+    let folder = shell::target_dir()
+        .join("peers")
+        .join(format!("{GO_VERSION}-static"));
+    install_into(&folder, GO_VERSION, programs, "0")?;
+    Ok(folder)
+}
+
+fn install_into(folder: &Path, version: &str, programs: &[&str], cgo: &str) -> Result<()> {
     let missing: Vec<_> = programs
         .iter()
         .filter(|program| !folder.join(program).exists())
@@ -47,7 +61,8 @@ pub(crate) fn install_tailscale(version: &str, programs: &[&str]) -> Result<Path
     if !missing.is_empty() {
         println!("installing {missing:?} {version}; the first time takes minutes");
         let mut command = shell::command("go");
-        command.arg("install").env("GOBIN", &folder);
+        command.arg("install").env("GOBIN", folder);
+        command.env("CGO_ENABLED", cgo);
         command.args(
             missing
                 .iter()
@@ -55,5 +70,5 @@ pub(crate) fn install_tailscale(version: &str, programs: &[&str]) -> Result<Path
         );
         shell::run_command(&mut command, "go install")?;
     }
-    Ok(folder)
+    Ok(())
 }

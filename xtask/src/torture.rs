@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::mesh;
 use crate::relay::{Launch, Relay};
 use crate::shell;
 use row::{Needs, ROWS, Row};
@@ -45,10 +46,9 @@ struct Contestant {
     is_ours: bool,
 }
 
-/// Whether the table has a row of this name that is run.
+/// Whether the table has a row of this name.
 pub(crate) fn has_row(name: &str) -> bool {
-    let is_run = |row: &Row| !matches!(row.needs, Needs::NotBuilt(_));
-    ROWS.iter().any(|row| row.name == name && is_run(row))
+    ROWS.iter().any(|row| row.name == name)
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -118,8 +118,8 @@ fn contestants(options: &Options) -> Result<Vec<Contestant>> {
 /// One relay's line of one row.
 fn line(row: &'static Row, contestant: &Contestant, quick: bool) -> Line {
     let outcome = match row.needs {
-        Needs::NotBuilt(what) => Ok(Outcome::NotBuilt(what.to_owned())),
         Needs::Conformance => conformance(contestant),
+        Needs::Region => partition(contestant, quick),
         Needs::PanickyRelay if !contestant.is_ours => {
             Ok(Outcome::NotBuilt("is about our own code".to_owned()))
         }
@@ -135,12 +135,9 @@ fn line(row: &'static Row, contestant: &Contestant, quick: bool) -> Line {
     }
 }
 
-/// The suite of cases for any relay is a chore of its own, once there is one.
+/// The suite of cases for any relay is a chore of its own.
 fn conformance(contestant: &Contestant) -> Result<Outcome> {
     let xtask = std::env::current_exe()?;
-    if !shell::works(&xtask, &["derpspec", "--help"]) {
-        return Ok(Outcome::NotBuilt("no suite of cases yet".to_owned()));
-    }
     let relay = Relay::launch(&Launch {
         command: &contestant.command,
         cpus: ALL_CPUS,
@@ -159,6 +156,42 @@ fn conformance(contestant: &Contestant) -> Result<Outcome> {
         target: "all".to_owned(),
         scale: "all cases".to_owned(),
         missed: Vec::new(),
+    })
+}
+
+/// A region of three relays, one of which is killed, another cut off: `xtask/testbed/mesh`.
+fn partition(contestant: &Contestant, quick: bool) -> Result<Outcome> {
+    let [program] = contestant.command.as_slice() else {
+        return Ok(Outcome::NotBuilt("takes none of Go's flags".to_owned()));
+    };
+    shell::run("cargo build --quiet --release --locked -p testbed-mesh")?;
+    let (clients, seconds) = if quick { (150, 20) } else { (1_000, 60) };
+    let mut region = Command::new(shell::release_dir().join("testbed-mesh"));
+    for name in ["one", "two", "three"] {
+        region.args(["--relay", &format!("{name}={program}")]);
+    }
+    region.args(["--clients", &clients.to_string()]);
+    region.args(["--partition", &seconds.to_string()]);
+    let steps = mesh::steps(&mut region)?;
+    let missed = |(name, outcome): &(String, Result<String>)| {
+        let error = outcome.as_ref().err()?;
+        Some(format!("{name}: {error:#}"))
+    };
+    let missed: Vec<_> = steps.iter().filter_map(missed).collect();
+    let figure = |(name, outcome): &(String, Result<String>)| {
+        let figure = outcome.as_ref().ok().filter(|figure| !figure.is_empty())?;
+        Some(format!("{name}: {figure}"))
+    };
+    Ok(Outcome::Ran {
+        passed: missed.is_empty(),
+        figure: steps
+            .iter()
+            .filter_map(figure)
+            .collect::<Vec<_>>()
+            .join(", "),
+        target: "converged ≤ 10 s, no stale route after 20 s, each packet once".to_owned(),
+        scale: format!("3 relays, {clients} clients, a partition of {seconds} s"),
+        missed,
     })
 }
 

@@ -47,7 +47,7 @@ fn environment(compose: &str, service: &str) -> Vec<(String, String)> {
 #[test]
 fn the_compose_files_set_what_exists_and_go_together() {
     let machine = Machine::new();
-    for name in ["bare", "traefik", "with-tailscaled"] {
+    for name in ["bare", "traefik", "traefik-and-tailscaled", "with-tailscaled"] {
         let text = fs::read_to_string(deploy(&format!("compose/{name}.yaml"))).unwrap();
         let set = environment(&text, "derp");
         assert!(!set.is_empty(), "{name}");
@@ -76,7 +76,7 @@ fn the_compose_files_set_what_exists_and_go_together() {
         let config = match machine.build("", &vars, "") {
             Ok(config) => config,
             // The one whose certificate is mounted: there is none here.
-            Err(told) if name == "traefik" => {
+            Err(told) if name.starts_with("traefik") => {
                 assert!(told.contains("put the certificate chain"), "{told}");
                 continue;
             }
@@ -88,19 +88,46 @@ fn the_compose_files_set_what_exists_and_go_together() {
     }
 }
 
+/// The variables of a manifest's first map, written as `NAME: value` a line below `data:`.
+fn config_map(manifest: &str) -> Vec<(&str, &str)> {
+    let mut lines = manifest.lines();
+    lines.find(|line| *line == "data:");
+    let lines = lines.take_while(|line| line.starts_with("  "));
+    let lines = lines.filter(|line| !line.trim_start().starts_with('#'));
+    lines
+        .map(|line| line.trim().split_once(": ").expect("a name and a value"))
+        .map(|(name, value)| (name, value.trim_matches('"')))
+        .collect()
+}
+
+#[test]
+fn the_cluster_s_manifest_is_a_configuration_that_lets_nobody_in_by_itself() {
+    let text = fs::read_to_string(deploy("kubernetes/derper.yaml")).unwrap();
+    let mut vars = config_map(&text);
+    assert!(vars.len() > 3, "{vars:?}");
+    vars.push(("DERPER_STATE_DIR", "{}/state"));
+    let machine = Machine::new();
+    let config = machine.good("", &vars, "");
+    assert!(!config.admission.is_open());
+    assert!(config.listen.metrics.is_some());
+    assert_eq!(machine.warnings(&config), Vec::<String>::new());
+}
+
 #[test]
 fn the_containers_own_variables_leave_room_for_everybodys() {
-    let text = fs::read_to_string(deploy("container/Containerfile")).unwrap();
-    // None is a variable of another image's: two that differ would be a mistake.
-    for name in [
-        "DERPER_STATE_DIR",
-        "XDG_CACHE_HOME",
-        "HOME",
-        "DERPER_APP_DIR",
-    ] {
-        assert!(text.contains(&format!("{name}=/")), "{name}");
+    for file in ["Containerfile", "Containerfile.tailscaled"] {
+        let text = fs::read_to_string(deploy("container").join(file)).unwrap();
+        // None is a variable of another image's: two that differ would be a mistake.
+        for name in [
+            "DERPER_STATE_DIR",
+            "XDG_CACHE_HOME",
+            "HOME",
+            "DERPER_APP_DIR",
+        ] {
+            assert!(text.contains(&format!("{name}=/")), "{file}: {name}");
+        }
+        assert!(!text.contains("DERP_"), "{file}");
     }
-    assert!(!text.contains("DERP_"));
     let vars = Vars::from([("DERPER_APP_DIR".to_owned(), "/app".to_owned())]);
     assert_eq!(env::read(&vars).warnings, Vec::<String>::new());
 }

@@ -1,5 +1,5 @@
 //! A container image as a tar of the OCI image layout, which `docker load`, `podman load`, `skopeo`
-//! and `umoci` take. The settings are those of `deploy/container/Containerfile`, read from it.
+//! and `umoci` take. The settings are those of the files in `deploy/container`, read from them.
 //!
 //! The same files give the same bytes: times are zero, and names are sorted.
 
@@ -13,12 +13,34 @@ use serde_json::{Value, json};
 use super::sha256;
 use crate::shell;
 
-const CONTAINERFILE: &str = "deploy/container/Containerfile";
 /// Whom the relay's own directory belongs to.
 const USER: &str = "65532:65532";
 
+/// An image's settings: the file that has them, and as whom its first process runs.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    containerfile: &'static str,
+    user: &'static str,
+}
+
+/// The relay, and nothing else.
+pub(super) const ALONE: Recipe = Recipe {
+    containerfile: "deploy/container/Containerfile",
+    user: USER,
+};
+/// The relay with a tailscaled that it asks.
+pub(super) const WITH_TAILSCALED: Recipe = Recipe {
+    containerfile: "deploy/container/Containerfile.tailscaled",
+    user: "0:0",
+};
+
 /// Writes the image with the files of `context` beside the folder `layout`; the tar's path.
-pub(super) fn write(context: &Path, layout: &Path, architecture: &str) -> Result<PathBuf> {
+pub(super) fn write(
+    recipe: &Recipe,
+    context: &Path,
+    layout: &Path,
+    architecture: &str,
+) -> Result<PathBuf> {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
     let layer = layout.join("layer.tar");
@@ -41,7 +63,7 @@ pub(super) fn write(context: &Path, layout: &Path, architecture: &str) -> Result
         Some(&layer),
     )?;
 
-    let settings = settings(&fs::read_to_string(shell::root().join(CONTAINERFILE))?)?;
+    let settings = recipe.settings()?;
     let config = json!({
         "architecture": architecture,
         "os": "linux",
@@ -98,6 +120,14 @@ fn run(name: &str, command: &mut Command) -> Result<()> {
     shell::run_command(command, name)
 }
 
+impl Recipe {
+    fn settings(&self) -> Result<Value> {
+        let settings = settings(&fs::read_to_string(shell::root().join(self.containerfile))?)?;
+        ensure!(settings["User"] == self.user, "the image's user has changed");
+        Ok(settings)
+    }
+}
+
 /// What the image's configuration says, from the lines of a Containerfile.
 fn settings(containerfile: &str) -> Result<Value> {
     let text = containerfile.replace("\\\n", " ");
@@ -125,7 +155,6 @@ fn settings(containerfile: &str) -> Result<Value> {
             _ => {}
         }
     }
-    ensure!(config["User"] == USER, "the relay's user has changed");
     Ok(config)
 }
 
@@ -156,9 +185,8 @@ mod tests {
 
     #[test]
     fn the_image_is_what_the_containerfile_says() {
-        let text = fs::read_to_string(shell::root().join(CONTAINERFILE)).unwrap();
         assert_eq!(
-            settings(&text).unwrap(),
+            ALONE.settings().unwrap(),
             json!({
                 "Env": [
                     "DERPER_STATE_DIR=/var/lib/derper", "XDG_CACHE_HOME=/var/lib/derper",
@@ -176,5 +204,15 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn the_image_with_tailscaled_keeps_the_relay_s_things_in_its_volume() {
+        let settings = WITH_TAILSCALED.settings().unwrap();
+        assert_eq!(settings["Volumes"], json!({ "/var/lib/tailscale": {} }));
+        assert_eq!(settings["Entrypoint"], json!(["/usr/bin/derper-init"]));
+        let state = json!("DERPER_STATE_DIR=/var/lib/tailscale/derper");
+        let variables = settings["Env"].as_array().unwrap();
+        assert!(variables.contains(&state), "{variables:?}");
     }
 }

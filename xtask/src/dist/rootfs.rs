@@ -1,4 +1,4 @@
-//! The files of the container `derper`: the folder that `deploy/container/Containerfile` copies.
+//! The files of a container: the folder that a file of `deploy/container` copies.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,9 +15,10 @@ const GROUP: &str = "root:x:0:\nderper:x:65532:\n";
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Fills `context` with `rootfs`, whose files are root's, and `state`, which is the relay's.
-pub(super) fn fill(context: &Path, derper: &Path) -> Result<()> {
+/// `programs` are known by their names in the container.
+pub(super) fn fill(context: &Path, programs: &[(&str, &Path)]) -> Result<()> {
     let rootfs = context.join("rootfs");
-    for dir in ["usr/bin", "etc/ssl/certs", "var/lib/derper"] {
+    for dir in ["usr/bin", "etc/ssl/certs", "var/lib/derper", "run", "tmp"] {
         fs::create_dir_all(rootfs.join(dir))?;
     }
     fs::create_dir_all(context.join("state"))?;
@@ -27,10 +28,13 @@ pub(super) fn fill(context: &Path, derper: &Path) -> Result<()> {
         .with_context(|| format!("{AUTHORITIES}: install the package ca-certificates"))?;
     ensure!(!authorities.is_empty(), "{AUTHORITIES} is empty");
     fs::write(rootfs.join(&AUTHORITIES[1..]), authorities)?;
-    let program = rootfs.join("usr/bin/derper");
-    fs::copy(derper, &program)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    is_static(&program)
+    for (name, from) in programs {
+        let program = rootfs.join("usr/bin").join(name);
+        fs::copy(from, &program).with_context(|| format!("cannot copy {}", from.display()))?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        is_static(&program)?;
+    }
+    Ok(())
 }
 
 /// There is no dynamic linker in the container, nor any library: a program that asks for one, by a

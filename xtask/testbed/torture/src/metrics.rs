@@ -27,6 +27,13 @@ impl Metrics {
         self.0.get(name).map(|&value| value as u64)
     }
 
+    /// The sum of a family's counts over those whose labels contain `label`.
+    pub(crate) fn sum(&self, family: &str, label: &str) -> u64 {
+        let labels = |name: &str| Some(name.strip_prefix(family)?.contains(label));
+        let names = self.0.keys().filter(|name| labels(name) == Some(true));
+        names.filter_map(|name| self.count(name)).sum()
+    }
+
     /// How many different samples there are.
     pub(crate) fn series(&self) -> u64 {
         self.0.len() as u64
@@ -44,5 +51,11 @@ mod tests {
         let counts = ["a", "b{kind=\"x\"}", "b"].map(|name| metrics.count(name));
         assert_eq!(counts, [Some(3), Some(4), None]);
         assert_eq!(metrics.series(), 2);
+    }
+
+    #[test]
+    fn counts_of_a_family_are_summed_by_a_label() {
+        let text = "a{x=\"1\",y=\"1\"} 3\na{x=\"1\",y=\"2\"} 4\na{x=\"2\"} 5\nb{x=\"1\"} 6\n";
+        assert_eq!(Metrics::parse(text).sum("a", "x=\"1\""), 7);
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     report.at_most("connections not taken", not_taken, 0);
     rest.check(&relay, &mut report, MOST_DRIFT).await?;
     if let (Some(before), Some(after)) = (refused_before, refused(&relay).await?) {
-        // Three in four are no headers at all; one in ten leaves room for mutations that do no harm.
+        // Many mutations do no harm, and many connections end before their header does.
         let refused = after.saturating_sub(before);
         let figure = format!("headers refused {refused}");
         let least = count / 10;
