@@ -224,12 +224,23 @@ impl Front {
         let Some(http::Asked {
             stream,
             received,
-            upgrade,
+            wanted,
             conn,
         }) = asked
         else {
             self.note(Outcome::Pages);
             return Ok(());
+        };
+        let upgrade = match wanted {
+            http::Wanted::Upgrade(upgrade) => upgrade,
+            http::Wanted::Tunnel(target) => {
+                self.note(Outcome::Pages);
+                tokio::select! {
+                    () = http::tunnel(stream, received, &target, &self.pages) => {}
+                    () = self.hub.stopped() => {}
+                }
+                return Ok(());
+            }
         };
         // A proxy that keeps its connections may use one of them for a client after all.
         let outcome = async {

@@ -101,8 +101,8 @@ pub use error::{AcceptError, Budget, SessionError};
 pub use forwarded::{ForwardedHeader, TrustedProxies};
 pub use forwarder::{Forwarder, Refused};
 pub use http::{
-    Extra, Home, HomeError, Mounted, MountedStream, NoExtra, Pages, PagesConfig, UnknownPaths,
-    Upgrading, mount,
+    Connect, Extra, Home, HomeError, Mounted, MountedStream, NoExtra, Pages, PagesConfig,
+    UnknownPaths, Upgrading, mount,
 };
 pub use listener::{AcceptLimit, ListenOptions, Listener};
 pub use login_rates::LoginRate;
@@ -117,3 +117,8 @@ pub use tunables::Tunables;
 
 /// What a packet carries on its way to a client: a frame header and the sender's key.
 pub(crate) const FRAME_OVERHEAD: usize = derp_proto::HEADER_LEN + derp_proto::KEY_LEN;
+
+/// The programs of the crate's README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

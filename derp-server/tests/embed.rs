@@ -6,15 +6,27 @@ mod support;
 #[path = "../examples/axum.rs"]
 #[expect(dead_code, reason = "of an example everything runs but `main`")]
 mod axum_example;
+#[path = "../examples/database.rs"]
+#[expect(dead_code, reason = "of an example everything runs but `main`")]
+mod database_example;
+#[path = "../examples/drain.rs"]
+#[expect(dead_code, reason = "of an example everything runs but `main`")]
+mod drain_example;
 #[path = "../examples/embed.rs"]
 #[expect(dead_code, reason = "of an example everything runs but `main`")]
 mod embed_example;
+#[path = "../examples/numbers.rs"]
+#[expect(dead_code, reason = "of an example everything runs but `main`")]
+mod numbers_example;
+#[path = "../examples/streams.rs"]
+#[expect(dead_code, reason = "of an example everything runs but `main`")]
+mod streams_example;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use derp_client::{Connector, Received, ServerUrl, StartKind, Target, Transport};
-use derp_server::{Mounted, Server, mount};
+use derp_client::{Client, Connector, Received, ServerUrl, StartKind, Target, Transport};
+use derp_server::{ListenOptions, Mounted, Server, mount};
 use derp_verify::ConnMeta;
 use http_body_util::Full;
 use hyper::server::conn::http1;
@@ -79,6 +91,99 @@ async fn the_example_of_a_relay_with_a_port_of_its_own_relays() {
     let relay = tokio::spawn(embed_example::relay(listener));
     relays(addr).await;
     relay.abort();
+}
+
+fn server() -> Server {
+    let builder = Server::builder(private(0xee)).workers(1);
+    builder.start().expect("a thread")
+}
+
+#[tokio::test]
+async fn the_example_with_a_database_lets_in_whom_the_table_has() {
+    let place = tempfile::tempdir().expect("a folder");
+    let file = place.path().join("nodes.sqlite");
+    let database = rusqlite::Connection::open(&file).expect("a database");
+    let add = |n| {
+        let name = key(n).to_string();
+        let added = database.execute("INSERT INTO nodes VALUES (?1)", [name]);
+        assert_eq!(added, Ok(1));
+    };
+    let (listener, addr) = listener().await;
+    let builder = Server::builder(private(0xee)).workers(1);
+    let builder = builder.verifier(database_example::Table(file));
+    let server = builder.start().expect("a thread");
+    let serving = tokio::spawn({
+        let server = server.clone();
+        async move { server.serve(listener, ListenOptions::plain("http")).await }
+    });
+    let url: ServerUrl = format!("http://{addr}").parse().expect("a URL");
+    let target = Target::from(url);
+    let may = async |n| {
+        let (connector, login) = (Connector::new(), login(n));
+        let connected = connector.connect(&target, &login);
+        let Ok(mut client) = within("an answer", connected).await else {
+            return false;
+        };
+        // The relay answers those alone whom it has let in.
+        within("an answer", client.ping(|_| {})).await.is_ok()
+    };
+    assert!(!may(1).await, "without a table there is no answer");
+    let made = database.execute("CREATE TABLE nodes (key TEXT PRIMARY KEY)", []);
+    assert_eq!(made, Ok(0));
+    add(1);
+    assert!(may(1).await);
+    assert!(!may(2).await);
+    add(2);
+    assert!(may(2).await);
+    serving.abort();
+    within("the threads", server.shutdown()).await;
+}
+
+#[tokio::test]
+async fn the_example_over_streams_relays_between_pipes() {
+    let server = server();
+    let connect = async |n| {
+        let login = login(n);
+        let pipe = streams_example::pipe(&server);
+        let client = Client::handshake_over(pipe, &login).await.expect("a login");
+        TestClient::admitted(client, &login).await
+    };
+    let (a, mut b) = (connect(1).await, connect(2).await);
+    a.send(b.key, b"through pipes").await;
+    let packet = b.packet().await;
+    assert_eq!(packet, (a.key, b"through pipes".to_vec()));
+    within("the threads", server.shutdown()).await;
+}
+
+#[tokio::test]
+async fn the_example_with_numbers_tells_of_a_client() {
+    let server = server();
+    let login = login(1);
+    let pipe = streams_example::pipe(&server);
+    let client = Client::handshake_over(pipe, &login).await.expect("a login");
+    let _client = TestClient::admitted(client, &login).await;
+    let lines = numbers_example::lines(&server);
+    let is_told = |wanted: &str| lines.lines().any(|line| line == wanted);
+    assert!(is_told("derp_accepts:1|c"), "{lines}");
+    assert!(is_told("derp_current_connections:1|g"), "{lines}");
+    within("the threads", server.shutdown()).await;
+}
+
+#[tokio::test]
+async fn the_example_that_leaves_tells_its_clients_to_go_elsewhere() {
+    let (listener, addr) = listener().await;
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let relay = tokio::spawn(drain_example::service(listener, async {
+        let _told = ended.await;
+    }));
+    let mut a = client(addr, Transport::Upgrade, 1).await;
+    end.send(()).expect("the relay runs");
+    assert!(matches!(a.recv().await, Received::Restarting { .. }));
+    let report = within("the end", relay)
+        .await
+        .expect("no panic")
+        .expect("no error");
+    assert_eq!((report.told, report.cut_off), (1, 0));
 }
 
 /// What every server that the relay is mounted into does.

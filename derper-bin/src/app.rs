@@ -5,6 +5,7 @@ mod admit;
 mod clients_page;
 mod ends;
 mod go_verify;
+mod hidden_clients;
 mod inherited;
 mod listen;
 mod look_inside;
@@ -16,6 +17,7 @@ mod readiness;
 mod recheck;
 mod reload;
 mod unix_socket;
+mod vars;
 mod verifiers;
 
 use std::net::IpAddr;
@@ -34,6 +36,7 @@ use tokio::task::JoinSet;
 
 use self::admin::Admin;
 use self::admit::Admit;
+pub(crate) use self::go_verify::TAILSCALED_SOCKET;
 pub use self::listen::BindError;
 use self::listen::Sockets;
 use self::numbers::Numbers;
@@ -79,6 +82,8 @@ pub struct App {
     pages: Arc<OperatorPages>,
     readiness: Arc<Readiness>,
     drain: DrainPlan,
+    /// Whether it is to be noticed that a proxy hides where clients are.
+    may_be_hidden: bool,
     host: Host,
     /// The port that clients come to.
     port: u16,
@@ -160,6 +165,7 @@ impl App {
             numbers.attach_mesh(mesh.clone());
         }
 
+        let may_be_hidden = !config.dev && !config.is_told_where_clients_are();
         let mut options = match &tls {
             Some(tls) => ListenOptions::tls("main", tls.config()),
             None => ListenOptions::plain("main"),
@@ -207,6 +213,7 @@ impl App {
             pages,
             readiness,
             drain: config.drain,
+            may_be_hidden,
             host: config.host,
             port,
             filter: config.logging.filter,
@@ -308,6 +315,7 @@ impl App {
             pages,
             readiness,
             drain,
+            may_be_hidden,
             port,
             filter,
             log,
@@ -357,6 +365,20 @@ impl App {
             server.clone(),
             Arc::clone(numbers.rechecks()),
         ));
+        if may_be_hidden {
+            let watched = server.clone();
+            let clients = move || watched.clients().iter().map(|it| it.addr).collect();
+            tasks.spawn(async move {
+                let warn = || {
+                    tracing::warn!(
+                        "all clients seem to be on this machine: if a proxy passes them on, have \
+                         it send a PROXY header and set --proxy-protocol, for meanwhile /debug/ is \
+                         open to everybody"
+                    );
+                };
+                match hidden_clients::watch(clients, warn).await {}
+            });
+        }
         let served = server.clone();
         tasks.spawn(async move {
             let status = || format!("serving {} clients", served.clients().len());

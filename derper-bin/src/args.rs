@@ -13,7 +13,7 @@ use derp_ops::goflag::{ArgvError, Arity, FlagTable, Words};
 use derp_ops::version::Version;
 
 pub use self::commands::clap_command;
-use self::commands::{JSON, NAMES, USAGE, subcommand};
+use self::commands::{JSON, MAP, NAMES, URL, USAGE, subcommand};
 use crate::env::{self, Vars};
 use crate::settings::{ALL, Flag, Kind, Setting, VERSION};
 use crate::sources::{Given, Origin, Values};
@@ -51,12 +51,25 @@ pub enum Command {
     Close(String),
     /// Have the relay that runs read its configuration again.
     Reload,
+    /// Look for what is wrong with a relay, here and as its clients see it.
+    Doctor(Doctor),
     /// Show who uses the relay now, until ctrl-c.
     Top,
     /// Print a script that completes this program's flags in a shell.
     Completions(Shell),
     /// Print the manual page.
     Man,
+}
+
+/// What `derper doctor` looks at besides the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doctor {
+    /// The relay as its clients reach it, where that is not what the configuration says.
+    pub url: Option<String>,
+    /// Where a DERP map is that is to be compared with the relay: a file or a URL.
+    pub map: Option<String>,
+    /// Whether the findings are printed as JSON.
+    pub json: bool,
 }
 
 /// For whom `derper derpmap` writes.
@@ -184,7 +197,8 @@ fn flag_table() -> FlagTable {
     });
     // Whether a subcommand has these is for clap to say.
     let bare = ["h", "help", JSON].map(|name| (name.to_owned(), Arity::Bare));
-    FlagTable::new(flags.chain(bare))
+    let valued = [URL, MAP].map(|name| (name.to_owned(), Arity::Value));
+    FlagTable::new(flags.chain(bare).chain(valued))
 }
 
 pub(super) fn flags() -> impl Iterator<Item = Arg> {
@@ -368,6 +382,15 @@ mod tests {
             ("clients --json", Command::Clients { json: true }),
             ("-a :1 close x", Command::Close("x".to_owned())),
             ("reload -a :1", Command::Reload),
+            ("doctor -a :1", Command::Doctor(Doctor::default())),
+            (
+                "doctor --json --map=m --url https://x",
+                Command::Doctor(Doctor {
+                    url: Some("https://x".to_owned()),
+                    map: Some("m".to_owned()),
+                    json: true,
+                }),
+            ),
             ("top", Command::Top),
             ("completions fish", Command::Completions(Shell::Fish)),
             ("man", Command::Man),
@@ -421,6 +444,7 @@ mod tests {
             ("close", "required arguments were not provided"),
             ("top --json", "unexpected argument"),
             ("--json", "unexpected argument"),
+            ("check-config --url https://x", "unexpected argument"),
         ];
         for (line, what) in by_clap {
             let exit = parse(line).unwrap_err();

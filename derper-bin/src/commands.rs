@@ -2,9 +2,11 @@
 //! configuration, without side effects. Some ask the relay that runs.
 
 mod admin;
+mod any_certificate;
 mod config_example;
 mod config_print;
 mod derp_map;
+mod doctor;
 mod healthcheck;
 mod shell;
 mod top;
@@ -14,13 +16,33 @@ use crate::config::Config;
 use crate::gather::gather;
 use crate::start::{self, Start};
 
+/// What a command prints, and how it ends.
+#[derive(Debug)]
+pub struct Output {
+    /// For standard output.
+    pub text: String,
+    /// Whether all is well; else the program's status is 1.
+    pub is_good: bool,
+}
+
 /// What the command prints, or `None` for a command that runs the relay.
 ///
 /// # Errors
 /// The command needs a configuration, and there are mistakes in it; or the relay is not well.
-pub fn text(start: &Start) -> anyhow::Result<Option<String>> {
+pub fn run(start: &Start) -> anyhow::Result<Option<Output>> {
+    if let Command::Doctor(what) = &start.args.command {
+        return doctor::run(start, what).map(Some);
+    }
+    let text = text(start)?;
+    Ok(text.map(|text| Output {
+        text,
+        is_good: true,
+    }))
+}
+
+fn text(start: &Start) -> anyhow::Result<Option<String>> {
     let text = match &start.args.command {
-        Command::Run | Command::Quickstart(_) => return Ok(None),
+        Command::Run | Command::Quickstart(_) | Command::Doctor(_) => return Ok(None),
         Command::CheckConfig => start::summary(&start.config()?),
         Command::ConfigPrint => {
             // Told beside the values, for they show where a mistake comes from.

@@ -184,6 +184,13 @@ impl Config {
             ..config
         })
     }
+
+    /// Whether proxies in front say where clients connect from.
+    #[must_use]
+    pub fn is_told_where_clients_are(&self) -> bool {
+        self.proxy_protocol != ProxyProtocol::Off
+            || self.trusted_proxies != TrustedProxies::default()
+    }
 }
 
 /// The admin socket alone, for commands that ask a relay whose configuration may have gone bad since

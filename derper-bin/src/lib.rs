@@ -19,6 +19,7 @@
 //! The relay itself is `derp-server`, STUN is `derp-stun`, who may use the relay is `derp-verify`;
 //! flag syntax, key files and the text of metrics are `derp-ops`.
 
+pub mod ace;
 pub mod app;
 pub mod args;
 pub mod bootstrap_dns;

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         }
     };
     match run(args, vars) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(err) => {
             // The log may not be set up yet, and whoever typed the flags looks here.
             start::print(&format!("derper: {err:#}\n"), false);
@@ -30,12 +30,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
+fn run(args: Args, vars: Vars) -> anyhow::Result<ExitCode> {
     let command = args.command.clone();
     let start = Start { args, vars };
-    if let Some(text) = commands::text(&start)? {
-        start::print(&text, true);
-        return Ok(());
+    if let Some(output) = commands::run(&start)? {
+        start::print(&output.text, true);
+        return Ok(if output.is_good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     let config = start.config()?;
     let log = logging::init(&config.logging)?;
@@ -50,7 +54,8 @@ fn run(args: Args, vars: Vars) -> anyhow::Result<()> {
         .enable_all()
         .on_thread_start(process::stand_back)
         .build()?;
-    runtime.block_on(serve(start, config, log, command))
+    runtime.block_on(serve(start, config, log, command))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(start: Start, config: Config, log: Log, command: Command) -> anyhow::Result<()> {

@@ -50,6 +50,12 @@ pub fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
+/// The user's number.
+#[must_use]
+pub fn user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
 /// How many files the process has open, where the system tells.
 #[must_use]
 pub fn open_files() -> Option<u64> {

@@ -17,6 +17,17 @@ pub(crate) fn serial() -> [u8; 16] {
     bytes()
 }
 
+/// Heads or tails.
+pub(crate) fn coin() -> bool {
+    let [byte] = bytes();
+    byte & 1 == 1
+}
+
+/// The number of a question that nobody is to guess.
+pub(crate) fn number() -> u16 {
+    u16::from_be_bytes(bytes())
+}
+
 /// Puts the addresses in any order, each as likely as the others.
 pub(crate) fn shuffle(addresses: &mut [IpAddr]) {
     for last in (1..addresses.len()).rev() {

@@ -36,6 +36,11 @@ async fn the_debug_pages_are_for_whoever_may_see_them() {
             "# TYPE derp_accepts counter\nderp_accepts ",
         ),
         (
+            "GET /debug/vars HTTP/1.1\r\n",
+            "200 OK",
+            "\"derp\":{\"accepts\":",
+        ),
+        (
             "GET /debug/check HTTP/1.1\r\n",
             "200 OK",
             "derp.Server ConsistencyCheck okay\n",
@@ -75,6 +80,73 @@ async fn the_debug_pages_are_for_whoever_may_see_them() {
     let home = relay.get("GET / HTTP/1.1\r\n").await;
     assert!(home.contains("/debug/"), "{home}");
     relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unpublished_name_is_told_to_who_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = format!("{PLAIN} -unpublished-bootstrap-dns-names localhost");
+    let relay = Running::start(config(dir.path(), &flags, &[]));
+    let ask = "GET /bootstrap-dns?q=localhost HTTP/1.1\r\n";
+    // It is looked up while the relay begins to serve.
+    let told = soon(async {
+        loop {
+            let answer = relay.get(ask).await;
+            if answer.contains("localhost") {
+                break answer;
+            }
+        }
+    });
+    let told = told.await.to_lowercase();
+    let (head, body) = told.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+    for header in [
+        "content-type: application/json",
+        "connection: close",
+        "x-frame-options: deny",
+    ] {
+        assert!(head.contains(header), "{header}: {head}");
+    }
+    assert!(body.starts_with("{\n\t\"localhost\": [\n\t\t\""), "{body}");
+    // Nobody else hears of it.
+    for path in [
+        "/bootstrap-dns",
+        "/bootstrap-dns?q=other",
+        "/bootstrap-dns?q=",
+    ] {
+        let answer = relay.get(&format!("GET {path} HTTP/1.1\r\n")).await;
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_leads_nowhere_but_to_control_servers_and_only_with_the_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let quick = "quickstart 127.0.0.1 -a 127.0.0.1:0 -stun=false -http-port -1 -state-dir {}";
+    for (flags, scheme, expected) in [
+        (quick.to_owned(), "https", "CONNECT not enabled"),
+        (format!("{quick} -ace"), "https", "Invalid CONNECT target"),
+        // Only over TLS.
+        (format!("{PLAIN} -ace"), "http", "CONNECT not enabled"),
+    ] {
+        let relay = Running::start(config(dir.path(), &flags, &[]));
+        let request = format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", relay.addr);
+        let answer = match scheme {
+            "https" => {
+                let cert = dir.path().join("certs/127.0.0.1.crt");
+                support::over_tls(relay.addr, cert, request).await
+            }
+            _ => {
+                relay
+                    .get(&format!("CONNECT {} HTTP/1.1\r\n", relay.addr))
+                    .await
+            }
+        };
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+        assert!(answer.ends_with(&format!("{expected}\n")), "{answer}");
+        relay.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

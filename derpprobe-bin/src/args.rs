@@ -9,6 +9,10 @@ use clap::{Arg, ArgAction, Command};
 use derp_ops::goflag::{Arity, FlagTable, Words};
 use derp_ops::version::Version;
 
+mod table;
+
+pub use table::{OURS, REFERENCE};
+
 /// This program.
 pub const PROGRAM: Version = Version {
     program: "derpprobe",
@@ -39,136 +43,8 @@ impl Flag {
 }
 
 /// All flags, in the order of the help.
-pub const ALL: &[Flag] = &[
-    flag(
-        "once",
-        "",
-        "false",
-        "Run every probe once, print the results and exit: 0 all is good, 1 something is bad",
-    ),
-    flag(
-        "derp-map",
-        "URL",
-        "https://login.tailscale.com/derpmap/default",
-        "Where the DERP map is: https://, http:// or file:// with an absolute path",
-    ),
-    flag(
-        "region-code",
-        "CODE",
-        "",
-        "Probe only the region with this code or number",
-    ),
-    flag(
-        "mesh-psk-file",
-        "FILE",
-        "",
-        "File with the relays' mesh key, 64 hexadecimal digits; with it, relays admit probes unverified",
-    ),
-    flag(
-        "dev",
-        "",
-        "false",
-        "Take the mesh key from the variable TAILSCALE_DERPER_MESH_KEY instead of a file",
-    ),
-    flag(
-        "interval",
-        "DURATION",
-        "15s",
-        "How often the map is fetched; this may take four fifths of it",
-    ),
-    flag(
-        "tls-interval",
-        "DURATION",
-        "15s",
-        "How often certificates are probed, each within four fifths of this; 0 for never",
-    ),
-    flag(
-        "stun-interval",
-        "DURATION",
-        "15s",
-        "How often STUN is probed, each within four fifths of this; 0 for never",
-    ),
-    flag(
-        "mesh-interval",
-        "DURATION",
-        "15s",
-        "How often relaying is probed, each within four fifths of this; 0 for never",
-    ),
-    flag(
-        "bw-interval",
-        "DURATION",
-        "0s",
-        "How often bandwidth is probed, each within four fifths of this; 0 for never",
-    ),
-    flag(
-        "bw-probe-size-bytes",
-        "BYTES",
-        "1000000",
-        "How much a bandwidth probe sends",
-    ),
-    flag(
-        "spread",
-        "",
-        "true",
-        "Delay each probe by a part of its interval, so that they do not all run at the same time",
-    ),
-    flag(
-        "listen",
-        "ADDRESS",
-        ":8030",
-        "Address of the status pages, which there are none of with -once",
-    ),
-    flag(
-        "bw-tun-ipv4-addr",
-        "ADDRESS",
-        "",
-        "Not in this version: bandwidth probes through a TUN device",
-    ),
-    flag(
-        "qd-packets-per-second",
-        "NUMBER",
-        "0",
-        "Not in this version: queuing delay probes",
-    ),
-    flag(
-        "qd-packet-timeout",
-        "DURATION",
-        "5s",
-        "Not in this version: queuing delay probes",
-    ),
-    flag(
-        "secrets-url",
-        "URL",
-        "",
-        "Not in this version: the mesh key from a secrets server",
-    ),
-    flag(
-        "secrets-path-prefix",
-        "PATH",
-        "prod/derp",
-        "Not in this version: the mesh key from a secrets server",
-    ),
-    flag(
-        "secrets-cache-dir",
-        "DIRECTORY",
-        "",
-        "Not in this version: the mesh key from a secrets server",
-    ),
-    flag("version", "", "false", "Print the version and exit"),
-];
-
-const fn flag(
-    name: &'static str,
-    value: &'static str,
-    default: &'static str,
-    help: &'static str,
-) -> Flag {
-    Flag {
-        name,
-        value,
-        default,
-        help,
-    }
+pub fn all() -> impl Iterator<Item = &'static Flag> {
+    REFERENCE.iter().chain(OURS)
 }
 
 /// A command line that could be read.
@@ -195,7 +71,7 @@ impl Args {
     /// # Errors
     /// [`Exit`] where there is nothing to do but to print something.
     pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, Exit> {
-        let known = ALL.iter().map(|flag| (flag.name.to_owned(), flag.arity()));
+        let known = all().map(|flag| (flag.name.to_owned(), flag.arity()));
         let help = ["h", "help"].map(|name| (name.to_owned(), Arity::Bare));
         let table = FlagTable::new(known.chain(help));
         let split = table
@@ -208,8 +84,7 @@ impl Args {
                 code: if err.use_stderr() { 2 } else { 0 },
                 text: err.render().to_string(),
             })?;
-        let given = ALL
-            .iter()
+        let given = all()
             .filter_map(|flag| Some((flag.name, matches.get_one::<String>(flag.name)?.clone())));
         let args = Self {
             given: given.collect(),
@@ -236,8 +111,7 @@ impl Args {
     pub fn value(&self, name: &str) -> &str {
         match self.given.get(name) {
             Some(value) => value,
-            None => ALL
-                .iter()
+            None => all()
                 .find(|flag| flag.name == name)
                 .map_or("", |flag| flag.default),
         }
@@ -248,7 +122,7 @@ impl Args {
 #[must_use]
 pub fn clap_command() -> Command {
     Command::new(PROGRAM.program)
-        .about("Checks the relays of a DERP map: certificates, STUN, relaying")
+        .about("Checks the relays of a DERP map: certificates, STUN, relaying, and more")
         .long_about(
             "Checks the relays of a DERP map: certificates, STUN, relaying within each region.\n\n\
              Flags are those of the reference derpprobe, with one dash or two, and a value after = \
@@ -256,7 +130,7 @@ pub fn clap_command() -> Command {
         )
         .after_help("Try: derpprobe -once -spread=false -derp-map file:///etc/derpmap.json")
         .args_override_self(true)
-        .args(ALL.iter().map(clap_flag))
+        .args(all().map(clap_flag))
 }
 
 fn clap_flag(flag: &Flag) -> Arg {
@@ -327,7 +201,10 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_reference_is_known_with_its_default() {
-        let defaults: BTreeMap<_, _> = ALL.iter().map(|flag| (flag.name, flag.default)).collect();
+        let defaults: BTreeMap<_, _> = REFERENCE
+            .iter()
+            .map(|flag| (flag.name, flag.default))
+            .collect();
         let reference = [
             ("bw-interval", "0s"),
             ("bw-probe-size-bytes", "1000000"),

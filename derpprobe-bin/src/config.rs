@@ -16,7 +16,9 @@ use derp_proto::MeshKey;
 
 use crate::args::Args;
 use crate::derpmap::Source;
-use crate::plan::PlanOptions;
+use crate::output::{Format, FormatError};
+use crate::plan::{Pace, PlanOptions, Refused};
+use crate::probe::{ExpectedKeys, KeyMistake};
 use crate::report::in_words;
 
 /// The environment, by name.
@@ -28,6 +30,12 @@ pub const MESH_KEY_VARIABLE: &str = "TAILSCALE_DERPER_MESH_KEY";
 /// What is to be probed, and how.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Whether everything is probed once, and then the program ends.
+    pub once: bool,
+    /// How results are printed then.
+    pub format: Format,
+    /// The keys that relays must have.
+    pub server_keys: ExpectedKeys,
     /// Where the map is.
     pub source: Source,
     /// How often the map would be fetched.
@@ -70,27 +78,18 @@ impl Config {
             warnings: Vec::new(),
         };
         let source = reader.source();
+        reader.refuse_continuous();
         reader.refuse_what_is_not_built();
         let map_interval = reader.duration("interval");
         if map_interval.is_some_and(|interval| interval.is_zero()) {
             reader.mistake("-interval must be longer than zero");
         }
-        let size = reader
-            .int("bw-probe-size-bytes")
-            .and_then(|size| u64::try_from(size).ok());
-        let bandwidth = reader
-            .interval("bw-interval")
-            .zip(size)
-            .filter(|&(_, size)| size > 0);
-        let plan = PlanOptions {
-            region: Some(args.value("region-code").to_owned()).filter(|code| !code.is_empty()),
-            tls: reader.interval("tls-interval"),
-            stun: reader.interval("stun-interval"),
-            mesh: reader.interval("mesh-interval"),
-            bandwidth,
-        };
+        let format = reader.format();
+        let server_keys = reader.server_keys();
+        let mut plan = reader.plan(&server_keys);
         let spread = reader.switch("spread") == Some(true);
         let mesh_key = reader.mesh_key(vars);
+        plan.has_mesh_key = mesh_key.is_some();
         let proxies = ProxyEnvironment::from_lookup(|name| vars.get(name).cloned());
         let proxies = proxies.unwrap_or_else(|err| {
             reader.mistake(format!("the proxy in the environment: {}", in_words(&err)));
@@ -104,6 +103,9 @@ impl Config {
         }
         match (source, map_interval) {
             (Some(source), Some(map_interval)) if reader.mistakes.is_empty() => Ok(Self {
+                once: true,
+                format,
+                server_keys,
                 source,
                 map_interval,
                 plan,
@@ -175,27 +177,22 @@ impl Reader<'_> {
         self.duration(name).filter(|interval| !interval.is_zero())
     }
 
-    fn refuse_what_is_not_built(&mut self) {
+    fn refuse_continuous(&mut self) {
         if self.switch("once") == Some(false) {
             self.mistake(
                 "this version does not watch relays all the time, it probes them once: add -once, \
                  and let a timer start it again",
             );
         }
+    }
+
+    fn refuse_what_is_not_built(&mut self) {
         if !self.args.value("bw-tun-ipv4-addr").is_empty() {
             self.mistake(
                 "-bw-tun-ipv4-addr: this version has no bandwidth probe through a TUN device; \
                  without the flag, -bw-interval probes over DERP alone",
             );
         }
-        if self
-            .int("qd-packets-per-second")
-            .is_some_and(|rate| rate > 0)
-        {
-            self.mistake("-qd-packets-per-second: this version has no queuing delay probe");
-        }
-        // Of no use without the probe, there as here, but it must be one.
-        self.duration("qd-packet-timeout");
         for name in ["secrets-url", "secrets-path-prefix", "secrets-cache-dir"] {
             if self.args.is_given(name) && !self.args.value(name).is_empty() {
                 self.mistake(format!(
@@ -204,6 +201,93 @@ impl Reader<'_> {
                 ));
             }
         }
+    }
+
+    fn format(&mut self) -> Format {
+        let format: Result<Format, FormatError> = self.args.value("format").parse();
+        let format = match format {
+            Ok(format) => format,
+            Err(err) => {
+                self.mistake(format!("-format: {err}"));
+                Format::default()
+            }
+        };
+        match self.switch("json") {
+            Some(true) if self.args.is_given("format") && format != Format::Json => {
+                self.mistake("-json and -format ask for different forms");
+                format
+            }
+            Some(true) => Format::Json,
+            _ => format,
+        }
+    }
+
+    fn server_keys(&mut self) -> ExpectedKeys {
+        let keys = self.args.value("server-key").parse();
+        keys.unwrap_or_else(|err: KeyMistake| {
+            self.mistake(format!("-server-key: {}", in_words(&err)));
+            ExpectedKeys::default()
+        })
+    }
+
+    /// What is probed, and how often.
+    fn plan(&mut self, server_keys: &ExpectedKeys) -> PlanOptions {
+        let size = self.int("bw-probe-size-bytes");
+        let size = size.and_then(|size| u64::try_from(size).ok());
+        let bandwidth = self.interval("bw-interval").zip(size);
+        let all = self.switch("all") == Some(true);
+        let region = self.args.value("region-code").to_owned();
+        let refused: Result<Refused, _> = self.args.value("expect-refused").parse();
+        let refused = refused.unwrap_or_else(|never| match never {});
+        let admission = self.interval("admission-interval");
+        PlanOptions {
+            region: Some(region).filter(|code| !code.is_empty()),
+            tls: self.interval("tls-interval"),
+            stun: self.interval("stun-interval"),
+            mesh: self.interval("mesh-interval"),
+            bandwidth: bandwidth.filter(|&(_, size)| size > 0),
+            queue_delay: self.queue_delay(),
+            convergence: self.interval_of_ours("convergence-interval", all),
+            http: self.interval_of_ours("http-interval", all),
+            websocket: self.interval_of_ours("websocket-interval", all),
+            // Whoever names a key wants it looked at.
+            info: self.interval_of_ours("info-interval", all || !server_keys.is_empty()),
+            admission: admission.filter(|_| refused != Refused::Nowhere),
+            refused,
+            keyed: server_keys.nodes().map(str::to_owned).collect(),
+            has_mesh_key: false,
+        }
+    }
+
+    /// The interval of a kind of probes that the reference does not have. Where nobody gave one,
+    /// `wanted` decides whether there are any.
+    fn interval_of_ours(&mut self, name: &str, wanted: bool) -> Option<Duration> {
+        let given = self.interval(name);
+        if wanted && !self.args.is_given(name) {
+            Some(OURS)
+        } else {
+            given
+        }
+    }
+
+    fn queue_delay(&mut self) -> Option<(Duration, Pace)> {
+        let rate = self.int("qd-packets-per-second");
+        let packet_timeout = self.duration("qd-packet-timeout");
+        let interval = self.interval("qd-interval");
+        let rate = rate.filter(|&rate| rate > 0)?;
+        let Some(packets_per_second) = u32::try_from(rate).ok().filter(|&rate| rate <= FASTEST)
+        else {
+            self.mistake(format!(
+                "-qd-packets-per-second: {rate} is more than {FASTEST}; -bw-interval probes how \
+                 much gets through"
+            ));
+            return None;
+        };
+        let pace = Pace {
+            packets_per_second,
+            packet_timeout: packet_timeout?,
+        };
+        Some((interval?, pace))
     }
 
     fn mesh_key(&mut self, vars: &Vars) -> Option<MeshKey> {
@@ -249,6 +333,11 @@ impl Reader<'_> {
         }
     }
 }
+
+/// How often kinds of probes run that only `-all` asks for.
+const OURS: Duration = Duration::from_secs(15);
+/// The most packets a second by which a queue's delay is measured.
+const FASTEST: u32 = 1_000;
 
 #[cfg(test)]
 mod tests;

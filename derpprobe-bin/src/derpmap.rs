@@ -9,6 +9,9 @@ use http::Uri;
 use thiserror::Error;
 
 use crate::deadline::{Deadline, TimedOut};
+use crate::sources::headscale::{self, YamlError};
+use crate::sources::local::{self, LocalError};
+use crate::sources::one::{OneRelay, OneRelayError};
 use crate::web::{Web, WebError};
 
 /// The longest map that is read, in bytes; the longest in use has some dozens of KiB.
@@ -19,23 +22,24 @@ pub const LONGEST_MAP: usize = 4 << 20;
 pub enum Source {
     /// On a web server.
     Web(Uri),
-    /// In a file.
+    /// In a file: JSON as everywhere, or YAML as Headscale has it.
     File(PathBuf),
+    /// At the tailscaled that listens on this socket.
+    Local(PathBuf),
+    /// Nowhere: it is one relay.
+    One(Box<OneRelay>),
 }
 
 /// Text that says nowhere where a map could be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// The map of the local tailscaled.
-    #[error(
-        "\"local\", the map of this machine's tailscaled, is not in this version; save it with \
-             `tailscale debug derp-map` and give the file"
-    )]
-    Local,
-    /// Anything else.
+    /// It looks like a URL, and is none of a map.
     #[error("{0:?} is none of https://HOST/PATH, http://HOST/PATH and file:///PATH")]
     Url(String),
+    /// It looks like a relay, and is none.
+    #[error(transparent)]
+    One(#[from] OneRelayError),
 }
 
 /// A map that could not be got.
@@ -55,19 +59,48 @@ pub enum MapError {
     #[error("what should be the DERP map has more than {MOST_OBJECTS} JSON objects in it")]
     TooManyObjects,
     /// It is something else.
-    #[error("what should be the DERP map is none")]
+    #[error(
+        "what should be the DERP map is none, which would be JSON like {{\"Regions\":{{\"1\":…}}}}, or \
+             YAML as Headscale's where the name ends in .yaml"
+    )]
     Json(#[source] serde_json::Error),
+    /// It should be Headscale's, and is not.
+    #[error("what should be a DERP map as Headscale has it is none")]
+    Yaml(#[from] YamlError),
+    /// The tailscaled of this machine does not tell it.
+    #[error(transparent)]
+    Local(#[from] LocalError),
     /// It took too long.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
 }
 
+impl MapError {
+    /// Whether it is the way there that failed, and not what came from there: then a map that was
+    /// got a while ago is still the best that there is.
+    #[must_use]
+    pub const fn is_transport(&self) -> bool {
+        match self {
+            Self::Web(err) => err.is_transport(),
+            Self::Local(err) => err.is_transport(),
+            Self::TimedOut(_) => true,
+            Self::File(..) | Self::TooLong(_) | Self::TooManyObjects => false,
+            Self::Json(_) | Self::Yaml(_) => false,
+        }
+    }
+}
+
 impl FromStr for Source {
     type Err = SourceError;
 
+    /// Reads `local`, `local:/PATH/OF/A/SOCKET`, a URL, a path with a slash at its front or with
+    /// one of the endings of maps' files, or else a relay.
     fn from_str(text: &str) -> Result<Self, SourceError> {
         if text == "local" {
-            return Err(SourceError::Local);
+            return Ok(Self::Local(local::DEFAULT_SOCKET.into()));
+        }
+        if let Some(socket) = text.strip_prefix("local:") {
+            return Ok(Self::Local(socket.into()));
         }
         let bad = || SourceError::Url(text.to_owned());
         if let Some(path) = text.strip_prefix("file://") {
@@ -77,6 +110,17 @@ impl FromStr for Source {
                 Ok(Self::File(path.into()))
             } else {
                 Err(bad())
+            };
+        }
+        if !text.contains("://") && !text.is_empty() {
+            let is_path = text.starts_with(['/', '.'])
+                || [".json", ".yaml", ".yml"]
+                    .iter()
+                    .any(|end| text.ends_with(end));
+            return if is_path {
+                Ok(Self::File(text.into()))
+            } else {
+                Ok(Self::One(Box::new(text.parse()?)))
             };
         }
         let url: Uri = text.parse().map_err(|_| bad())?;
@@ -97,18 +141,31 @@ impl Source {
     /// [`MapError`], by fault.
     pub async fn load(&self, web: &Web, deadline: Deadline) -> Result<DerpMap, MapError> {
         match self {
-            Self::Web(url) => parse(&web.get(url, LONGEST_MAP, deadline).await?),
+            Self::Web(url) => parse(
+                &web.get(url, LONGEST_MAP, deadline).await?,
+                is_yaml(url.path()),
+            ),
+            Self::Local(socket) => parse(&local::get(socket, LONGEST_MAP, deadline).await?, false),
+            Self::One(relay) => {
+                let doing = "looking up the relay's name";
+                Ok(deadline.keep(doing, relay.as_map()).await?)
+            }
             Self::File(path) => {
                 let own = path.clone();
                 // Whoever names a pipe that nobody writes to waits for the deadline, not for ever.
                 let reading = tokio::task::spawn_blocking(move || read(own));
                 match deadline.keep("reading the map's file", reading).await? {
-                    Ok(text) => parse(&text?),
+                    Ok(text) => parse(&text?, path.to_str().is_some_and(is_yaml)),
                     Err(gone) => Err(MapError::File(path.clone(), io::Error::other(gone))),
                 }
             }
         }
     }
+}
+
+/// Whether a path's ending says that the file is Headscale's.
+fn is_yaml(path: &str) -> bool {
+    path.ends_with(".yaml") || path.ends_with(".yml")
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, MapError> {
@@ -122,7 +179,12 @@ fn read(path: PathBuf) -> Result<Vec<u8>, MapError> {
     }
 }
 
-fn parse(text: &[u8]) -> Result<DerpMap, MapError> {
+fn parse(text: &[u8], is_yaml: bool) -> Result<DerpMap, MapError> {
+    // Every JSON document is YAML, and this one is Go's.
+    let is_json = text.trim_ascii_start().starts_with(b"{");
+    if is_yaml && !is_json {
+        return Ok(headscale::parse(text)?);
+    }
     // A node of two bytes of JSON takes hundreds in memory.
     if text.iter().filter(|&&byte| byte == b'{').count() > MOST_OBJECTS {
         return Err(MapError::TooManyObjects);
@@ -172,6 +234,7 @@ mod tests {
     fn sources_are_urls_with_a_place() {
         let file = |path: &str| Ok(Source::File(path.into()));
         let web = |url: &str| Ok(Source::Web(url.parse().unwrap()));
+        let local = |path: &str| Ok(Source::Local(path.into()));
         let bad = |text: &str| Err(SourceError::Url(text.to_owned()));
         let table = [
             ("file:///etc/map.json", file("/etc/map.json")),
@@ -182,9 +245,12 @@ mod tests {
             ),
             ("http://[::1]:8080/map", web("http://[::1]:8080/map")),
             ("HTTPS://derp.test", web("https://derp.test/")),
-            ("local", Err(SourceError::Local)),
+            ("local", local("/var/run/tailscale/tailscaled.sock")),
+            ("local:/run/ts.sock", local("/run/ts.sock")),
             ("", bad("")),
-            ("/etc/map.json", bad("/etc/map.json")),
+            ("/etc/map.json", file("/etc/map.json")),
+            ("./map", file("./map")),
+            ("maps/derp.yaml", file("maps/derp.yaml")),
             ("file://etc/map.json", bad("file://etc/map.json")),
             ("file:///a%2", bad("file:///a%2")),
             ("file:///a%00", bad("file:///a%00")),
@@ -223,18 +289,11 @@ mod tests {
     async fn what_is_no_map_says_so() {
         let objects = [b"[".as_slice(), &b"{".repeat(MOST_OBJECTS + 1)].concat();
         let table: [(&[u8], &str); 5] = [
-            (
-                b"<html>",
-                "what should be the DERP map is none: expected value at line 1 column 1",
-            ),
-            (
-                b"",
-                "what should be the DERP map is none: EOF while parsing a value at line 1 column 0",
-            ),
+            (b"<html>", "expected value at line 1 column 1"),
+            (b"", "EOF while parsing a value at line 1 column 0"),
             (
                 br#"{"Regions":{"NaN":{}}}"#,
-                "what should be the DERP map is none: invalid value: expected key to be a number in \
-                 quotes at line 1 column 13",
+                "invalid value: expected key to be a number in quotes at line 1 column 13",
             ),
             (
                 &vec![b' '; LONGEST_MAP + 1],
@@ -246,7 +305,10 @@ mod tests {
             ),
         ];
         for (content, expected) in table {
-            assert_eq!(load(content).await.unwrap_err(), expected);
+            let words = load(content).await.unwrap_err();
+            let what = "what should be the DERP map is none, which would be JSON like \
+                        {\"Regions\":{\"1\":…}}, or YAML as Headscale's where the name ends in .yaml: ";
+            assert_eq!(words.strip_prefix(what).unwrap_or(&words), expected);
         }
     }
 

@@ -2,15 +2,17 @@
 //! what clients do.
 //!
 //! ```text
-//!   args ─► config ─┬─► derpmap ─► plan ─► run ─► report
+//!   args ─► config ─┬─► derpmap ─► plan ─► run ─► report ─► output
+//!                   │   sources             │
 //!                   └─► probe::Prober ──────┘
-//!                         tls   stun   relay   bandwidth
+//!                         tls   stun   relay   bandwidth   http   info   …
 //! ```
 //!
-//! [`plan`] and [`report`] are pure; [`probe`] has a file for each kind of probe. The program is
-//! the reference's `derpprobe -once` with the reference's flags, names of probes, output and exit
-//! code. It knows what the reference does not: nodes whose certificate is pinned or that are known
-//! by their address, and families of addresses that a node does not have.
+//! [`plan`], [`report`] and [`output`] are pure; [`probe`] has a file for each kind of probe. The
+//! program is the reference's `derpprobe -once` with the reference's flags, names of probes, output
+//! and exit code. It knows what the reference does not: nodes whose certificate is pinned or that
+//! are known by their address, families of addresses that a node does not have, and kinds of
+//! probes, sources of maps and forms of output besides the reference's.
 //!
 //! # What is not here
 //!
@@ -21,10 +23,14 @@ pub mod args;
 pub mod config;
 pub mod deadline;
 pub mod derpmap;
+pub mod outcome;
+pub mod output;
 pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod sources;
+pub mod subject;
 pub mod trust;
 pub mod web;
 

@@ -27,10 +27,11 @@ fn main() -> ExitCode {
             return ExitCode::from(exit.code);
         }
     };
+    let format = config.format;
     match probe(config) {
         Ok(report) => {
-            print(&report.to_string(), true);
-            ExitCode::from(report.exit_code())
+            print(&format.render(&report), true);
+            ExitCode::from(format.exit_code(&report))
         }
         Err(err) => {
             print(&format!("derpprobe: {err:#}\n"), false);
@@ -51,7 +52,8 @@ fn probe(config: Config) -> anyhow::Result<Report> {
         .context("cannot start")?;
     trust::warm_up();
     let trust = Trust::of_system();
-    let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone());
+    let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone())
+        .with_server_keys(config.server_keys.clone());
     let report = runtime.block_on(run::once(&config, &prober));
     // A name that is still being looked up, or a file that nobody writes, is not waited for.
     runtime.shutdown_background();

@@ -4,13 +4,22 @@
 //! a single address or port becomes a probe that cannot run, so that the others still do.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use derp_proto::{DerpMap, DerpNode, DerpRegion, RegionId};
-use thiserror::Error;
+
+use crate::subject::Subject;
+
+mod error;
+mod place;
+mod refused;
+
+pub use error::{FieldError, PlanError};
+use place::Place;
+pub use refused::Refused;
 
 /// The most regions that are probed; the largest map in use has some dozens.
 pub const MOST_REGIONS: usize = 1_000;
@@ -32,6 +41,33 @@ pub struct PlanOptions {
     pub mesh: Option<Duration>,
     /// The same with so many bytes.
     pub bandwidth: Option<(Duration, u64)>,
+    /// The same with packets at a steady rate.
+    pub queue_delay: Option<(Duration, Pace)>,
+    /// How soon a relay knows a client of another of its region.
+    pub convergence: Option<Duration>,
+    /// What relays answer over HTTP.
+    pub http: Option<Duration>,
+    /// Relaying in a WebSocket, at each node.
+    pub websocket: Option<Duration>,
+    /// The relays' keys, and what they say of themselves.
+    pub info: Option<Duration>,
+    /// That strangers are refused, at the nodes where that is expected.
+    pub admission: Option<Duration>,
+    /// Where strangers are to be refused.
+    pub refused: Refused,
+    /// The nodes that are to have a key which the operator gave.
+    pub keyed: Vec<String>,
+    /// Whether there is a mesh key, with which every relay admits the probe.
+    pub has_mesh_key: bool,
+}
+
+/// How packets are sent that show a queue's delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How many a second.
+    pub packets_per_second: u32,
+    /// When a packet counts as lost.
+    pub packet_timeout: Duration,
 }
 
 /// A probe that is to be run.
@@ -41,6 +77,8 @@ pub struct Planned {
     pub name: String,
     /// How often it would run.
     pub interval: Duration,
+    /// What it is about.
+    pub subject: Arc<Subject>,
     /// What it does.
     pub job: Job,
 }
@@ -50,6 +88,12 @@ impl Planned {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         four_fifths(self.interval)
+    }
+
+    /// Whether it sends so much that nothing else should be measured meanwhile.
+    #[must_use]
+    pub const fn is_heavy(&self) -> bool {
+        matches!(self.job, Job::Bandwidth(..))
     }
 }
 
@@ -70,6 +114,20 @@ pub enum Job {
     Relay(Pair),
     /// Sends so many bytes that way.
     Bandwidth(Pair, u64),
+    /// Sends packets at this pace that way.
+    QueueDelay(Pair, Pace),
+    /// Looks how soon the first node knows a client that comes to the second.
+    Convergence(Pair),
+    /// Asks for the pages that clients ask for.
+    Http(Arc<DerpNode>),
+    /// Asks for what clients ask for on port 80.
+    Http80(Arc<DerpNode>),
+    /// Sends a packet through the node in WebSockets.
+    WebSocket(Arc<DerpNode>),
+    /// Logs in, and looks at the node's key.
+    Info(Arc<DerpNode>),
+    /// Logs in as nobody knows whom, and is to be refused.
+    Admission(Arc<DerpNode>),
     /// Fails: what the map says makes no sense.
     Impossible(FieldError),
 }
@@ -83,75 +141,6 @@ pub struct Pair {
     pub to: Arc<DerpNode>,
 }
 
-/// A field of a node that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum FieldError {
-    /// Neither an address of its family nor `none`.
-    #[error(
-        "{field} of node {node} is {value:?}, which is neither an {field} address nor \"none\""
-    )]
-    Address {
-        /// The node's name.
-        node: String,
-        /// `IPv4` or `IPv6`.
-        field: &'static str,
-        /// What stands there.
-        value: String,
-    },
-    /// A number that is no port.
-    #[error("STUNPort of node {node} is {port}; it must be a port, 0 for 3478 or -1 for no STUN")]
-    StunPort {
-        /// The node's name.
-        node: String,
-        /// What stands there.
-        port: i32,
-    },
-}
-
-/// A map of which no plan can be made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// There is nothing in it.
-    #[error("the map has no regions")]
-    Empty,
-    /// The region that was asked for is not there.
-    #[error("the map has no region with the code or number {wanted:?}; it has {known}")]
-    NoSuchRegion {
-        /// The code or number.
-        wanted: String,
-        /// The first regions that it does have.
-        known: String,
-    },
-    /// A number that is none of a region.
-    #[error("region {0} has a negative number; numbers of regions are positive")]
-    NegativeRegion(RegionId),
-    /// Clients and results could not tell the two apart.
-    #[error("two nodes have the name {name:?}: one in region {first}, one in region {second}")]
-    DuplicateNode {
-        /// The name.
-        name: String,
-        /// The region of the first.
-        first: RegionId,
-        /// The region of the other.
-        second: RegionId,
-    },
-    /// More than anybody means to probe.
-    #[error(
-        "the map asks for {count} {what}, of which there may be {most}; choose a region with \
-             -region-code"
-    )]
-    TooMany {
-        /// Regions, nodes or probes.
-        what: &'static str,
-        /// How many there are.
-        count: usize,
-        /// How many there may be.
-        most: usize,
-    },
-}
-
 /// Lists the probes for `map`, in the order of regions and nodes.
 ///
 /// Nodes that are marked `STUNOnly` are probed like any other, so that a relay can be watched that
@@ -163,17 +152,25 @@ pub fn plan(map: &DerpMap, options: &PlanOptions) -> Result<Vec<Planned>, PlanEr
     let regions = wanted_regions(map, options.region.as_deref())?;
     names_are_unique(&regions)?;
     numbers_are_sane(&regions, options)?;
+    options.refused.all_exist(&regions)?;
+    keyed_nodes_exist(&regions, &options.keyed)?;
     let mut probes = Vec::new();
-    for (_, region) in regions {
+    for (id, region) in regions {
         let nodes: Vec<_> = region
             .nodes
             .iter()
             .map(|node| Arc::new(node.clone()))
             .collect();
+        let mut place = Place {
+            id,
+            region,
+            options,
+            probes: &mut probes,
+        };
         for from in &nodes {
-            of_node(region, from, options, &mut probes);
+            place.node(from);
             for to in &nodes {
-                of_pair(region, from, to, options, &mut probes);
+                place.pair(from, to);
             }
         }
     }
@@ -233,19 +230,32 @@ fn names_are_unique(regions: &Regions<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
+/// A name with a mistake in it must not pass for a relay whose key is right.
+fn keyed_nodes_exist(regions: &Regions<'_>, keyed: &[String]) -> Result<(), PlanError> {
+    let nodes = regions.iter().flat_map(|(_, region)| &region.nodes);
+    match keyed
+        .iter()
+        .find(|name| !nodes.clone().any(|node| node.name == **name))
+    {
+        Some(name) => Err(PlanError::NoSuchNode(name.clone())),
+        None => Ok(()),
+    }
+}
+
 fn numbers_are_sane(regions: &Regions<'_>, options: &PlanOptions) -> Result<(), PlanError> {
     let negative = |(id, region): &&(RegionId, &DerpRegion)| *id < 0 || region.region_id < 0;
     if let Some((id, region)) = regions.iter().find(negative) {
         return Err(PlanError::NegativeRegion(region.region_id.min(*id)));
     }
-    let per_pair = usize::from(options.mesh.is_some()) + usize::from(options.bandwidth.is_some());
+    let per_pair = options.kinds_of_pairs();
+    let per_node = options.kinds_of_nodes();
     let (mut nodes, mut probes) = (0_usize, 0_usize);
     for (_, region) in regions {
         let count = region.nodes.len();
         nodes = nodes.saturating_add(count);
         let pairs = count.saturating_mul(count).saturating_mul(per_pair);
         probes = probes
-            .saturating_add(count.saturating_mul(3))
+            .saturating_add(count.saturating_mul(per_node))
             .saturating_add(pairs);
     }
     for (what, count, most) in [
@@ -258,68 +268,6 @@ fn numbers_are_sane(regions: &Regions<'_>, options: &PlanOptions) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// The probes of one node.
-fn of_node(
-    region: &DerpRegion,
-    node: &Arc<DerpNode>,
-    options: &PlanOptions,
-    probes: &mut Vec<Planned>,
-) {
-    let prefix = format!("derp/{}/{}", region.region_code, node.name);
-    if let Some(interval) = options.tls {
-        probes.push(Planned {
-            name: format!("{prefix}/tls"),
-            interval,
-            job: Job::Tls(Arc::clone(node)),
-        });
-    }
-    let Some(interval) = options.stun else { return };
-    for (kind, address) in [
-        ("udp6", stun_address::<Ipv6Addr>(node, "IPv6", &node.ipv6)),
-        ("udp", stun_address::<Ipv4Addr>(node, "IPv4", &node.ipv4)),
-    ] {
-        let job = match address {
-            Ok(None) => continue,
-            Ok(Some(server)) => Job::Stun(server),
-            Err(err) => Job::Impossible(err),
-        };
-        probes.push(Planned {
-            name: format!("{prefix}/{kind}"),
-            interval,
-            job,
-        });
-    }
-}
-
-/// The probes from one node of a region to one that may be another.
-fn of_pair(
-    region: &DerpRegion,
-    from: &Arc<DerpNode>,
-    to: &Arc<DerpNode>,
-    options: &PlanOptions,
-    probes: &mut Vec<Planned>,
-) {
-    let prefix = format!("derp/{}/{}/{}", region.region_code, from.name, to.name);
-    let pair = || Pair {
-        from: Arc::clone(from),
-        to: Arc::clone(to),
-    };
-    if let Some(interval) = options.mesh {
-        probes.push(Planned {
-            name: format!("{prefix}/mesh"),
-            interval,
-            job: Job::Relay(pair()),
-        });
-    }
-    if let Some((interval, bytes)) = options.bandwidth {
-        probes.push(Planned {
-            name: format!("{prefix}/bw"),
-            interval,
-            job: Job::Bandwidth(pair(), bytes),
-        });
-    }
 }
 
 /// Where the node is asked for STUN in one family, or `None` where it is not.

@@ -1,62 +1,81 @@
-//! What a run of all probes showed, as the reference's `-once` tells it: what is good, what is
-//! bad, and the exit code.
+//! What a run of all probes showed, and words for it. `Display` is what the reference's `-once`
+//! prints; other forms are in [`crate::output`].
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use derp_ops::goflag::GoDuration;
 
-/// How a probe ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The probe's name.
-    pub name: String,
-    /// How long it took, or what is wrong.
-    pub result: Result<Duration, String>,
-}
+use crate::outcome::Outcome;
+use crate::subject::Class;
 
-/// How all probes ended. `Display` is the output: a line for each, first the good ones, then the
-/// bad ones, both sorted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// How all probes ended. `Display` is a line for each, first the good ones, then the bad ones, both
+/// sorted.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    good: Vec<String>,
-    bad: Vec<String>,
+    outcomes: Vec<Outcome>,
 }
 
 impl Report {
     /// The report of these outcomes.
     #[must_use]
     pub fn of(outcomes: impl IntoIterator<Item = Outcome>) -> Self {
-        let mut report = Self::default();
-        for Outcome { name, result } in outcomes {
-            match result {
-                Ok(took) => report
-                    .good
-                    .push(printable(&format!("{name}: {}", GoDuration::from(took)))),
-                Err(why) => report.bad.push(printable(&format!("{name}: {why}"))),
-            }
-        }
-        report.good.sort_unstable();
-        report.bad.sort_unstable();
-        report
+        let mut outcomes: Vec<_> = outcomes.into_iter().collect();
+        outcomes.sort_by(|a, b| {
+            (a.result.is_err(), &a.name, &a.result).cmp(&(b.result.is_err(), &b.name, &b.result))
+        });
+        Self { outcomes }
+    }
+
+    /// The good ones, then the bad ones, both by name.
+    #[must_use]
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// How many are bad.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let bad = |outcome: &&Outcome| outcome.result.is_err();
+        self.outcomes.iter().filter(bad).count()
     }
 
     /// The program's exit code: 0 where nothing is bad, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        u8::from(!self.bad.is_empty())
+        u8::from(self.failed() > 0)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.good
-            .iter()
-            .try_for_each(|line| writeln!(f, "good: {line}"))?;
-        self.bad
-            .iter()
-            .try_for_each(|line| writeln!(f, "bad: {line}"))
+        for outcome in &self.outcomes {
+            let name = &outcome.name;
+            let (verdict, words) = match &outcome.result {
+                Ok(()) => {
+                    let took = GoDuration::from(outcome.took);
+                    ("good", format!("{name}: {took}{}", Facts(outcome)))
+                }
+                Err(why) => ("bad", format!("{name}: {why}")),
+            };
+            writeln!(f, "{verdict}: {}", printable(&words))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a relay says of itself, behind the line of the probe that asks for it. Lines of the
+/// reference's probes stay as they are there.
+struct Facts<'a>(&'a Outcome);
+
+impl fmt::Display for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.subject.class != Class::Info {
+            return Ok(());
+        }
+        let facts = self.0.findings.facts.iter();
+        let facts: Vec<_> = facts.map(|(what, text)| format!("{what} {text}")).collect();
+        write!(f, " ({})", facts.join(", "))
     }
 }
 
@@ -79,7 +98,8 @@ pub fn in_words(error: &dyn Error) -> String {
 
 /// Names and errors hold what maps and servers say. Whatever that is, it stays on its line, of a
 /// length that can be read.
-fn printable(line: &str) -> String {
+#[must_use]
+pub fn printable(line: &str) -> String {
     let mut text = String::with_capacity(line.len().min(LONGEST_LINE));
     for c in line.chars() {
         if text.len() >= LONGEST_LINE {
@@ -101,6 +121,7 @@ const LONGEST_LINE: usize = 2_000;
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::time::Duration;
 
     use thiserror::Error;
 
@@ -109,14 +130,14 @@ mod tests {
     fn good(name: &str, micros: u64) -> Outcome {
         Outcome {
             name: name.to_owned(),
-            result: Ok(Duration::from_micros(micros)),
+            ..Outcome::of_map(Duration::from_micros(micros), Ok(()))
         }
     }
 
     fn bad(name: &str, why: &str) -> Outcome {
         Outcome {
             name: name.to_owned(),
-            result: Err(why.to_owned()),
+            ..Outcome::of_map(Duration::ZERO, Err(why.to_owned()))
         }
     }
 

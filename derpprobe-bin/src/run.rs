@@ -4,35 +4,43 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use derp_proto::DerpMap;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::config::Config;
 use crate::deadline::Deadline;
-use crate::plan::{Job, PlanError, Planned, four_fifths, plan};
+use crate::derpmap::MapError;
+use crate::outcome::{Findings, Outcome};
+use crate::plan::{PlanError, Planned, four_fifths, plan};
 use crate::probe::Prober;
-use crate::report::{Outcome, Report, in_words};
+use crate::report::{Report, in_words};
 
 /// The name of the probe that gets the map (`cmd/derpprobe/derpprobe.go`).
 pub const MAP_PROBE: &str = "derpmap-probe";
 
+/// Gets the map, within four fifths of its interval.
+///
+/// # Errors
+/// [`MapError`], by fault.
+pub async fn load_map(config: &Config, prober: &Prober) -> Result<DerpMap, MapError> {
+    let deadline = Deadline::after(four_fifths(config.map_interval));
+    config.source.load(prober.web(), deadline).await
+}
+
 /// Gets the map, runs everything that it asks for, and reports.
 pub async fn once(config: &Config, prober: &Prober) -> Report {
     let begin = Instant::now();
-    let deadline = Deadline::after(four_fifths(config.map_interval));
-    let planned = match config.source.load(prober.web(), deadline).await {
+    let planned = match load_map(config, prober).await {
         Ok(map) => plan(&map, &config.plan).map_err(|err: PlanError| in_words(&err)),
         Err(err) => Err(in_words(&err)),
     };
-    let about_map = |result| Outcome {
-        name: MAP_PROBE.to_owned(),
-        result,
-    };
+    let about_map = |result| Outcome::of_map(begin.elapsed(), result);
     match planned {
         Err(why) => Report::of([about_map(Err(why))]),
         Ok(planned) => {
-            let map = about_map(Ok(begin.elapsed()));
+            let map = about_map(Ok(()));
             tracing::info!(probes = planned.len(), "waiting for all probes");
             let outcomes = run_all(planned, prober, config.spread).await;
             Report::of(outcomes.into_iter().chain([map]))
@@ -43,9 +51,7 @@ pub async fn once(config: &Config, prober: &Prober) -> Report {
 /// Runs the probes; bandwidth after the others and one at a time, so that no probe measures what
 /// another one sends.
 async fn run_all(planned: Vec<Planned>, prober: &Prober, spread: bool) -> Vec<Outcome> {
-    let (heavy, light): (Vec<_>, Vec<_>) = planned
-        .into_iter()
-        .partition(|probe| matches!(probe.job, Job::Bandwidth(..)));
+    let (heavy, light): (Vec<_>, Vec<_>) = planned.into_iter().partition(Planned::is_heavy);
     let mut outcomes = run_some(light, prober, spread, AT_A_TIME).await;
     outcomes.extend(run_some(heavy, prober, false, 1).await);
     outcomes
@@ -59,7 +65,7 @@ async fn run_some(
 ) -> Vec<Outcome> {
     let places = Arc::new(Semaphore::new(at_a_time));
     let mut running = JoinSet::new();
-    let mut names = HashMap::new();
+    let mut about = HashMap::new();
     for probe in planned {
         let (places, prober) = (Arc::clone(&places), prober.clone());
         let delay = if spread {
@@ -67,40 +73,70 @@ async fn run_some(
         } else {
             Duration::ZERO
         };
-        let name = probe.name.clone();
+        let (name, subject) = (probe.name.clone(), Arc::clone(&probe.subject));
         let task = running.spawn(async move {
             sleep(delay).await;
             // Never closed, so that there is a permit sooner or later.
             let _place = places.acquire().await;
             run_one(&prober, &probe).await
         });
-        names.insert(task.id(), name);
+        about.insert(task.id(), (name, subject));
     }
-    let mut outcomes = Vec::with_capacity(names.len());
-    while let Some(ended) = running.join_next_with_id().await {
-        let (id, result) = match ended {
-            Ok((id, result)) => (id, result),
-            // A fault of the probe must not pass for health.
-            Err(gone) => (gone.id(), Err(format!("the probe itself failed: {gone}"))),
+    let mut outcomes = Vec::with_capacity(about.len());
+    let mut progress = interval(PROGRESS);
+    // The first tick is at once.
+    progress.tick().await;
+    loop {
+        let ended = tokio::select! {
+            ended = running.join_next_with_id() => ended,
+            _ = progress.tick() => {
+                let bad = outcomes.iter().filter(|outcome: &&Outcome| outcome.result.is_err());
+                let (done, of, bad) = (outcomes.len(), about.len(), bad.count());
+                tracing::info!(done, of, bad, "still probing");
+                continue;
+            }
         };
-        outcomes.extend(names.remove(&id).map(|name| Outcome { name, result }));
+        let Some(ended) = ended else { break };
+        match ended {
+            Ok((_, outcome)) => outcomes.push(outcome),
+            // A fault of the probe must not pass for health.
+            Err(gone) => {
+                if let Some((name, subject)) = about.get(&gone.id()).cloned() {
+                    outcomes.push(Outcome {
+                        name,
+                        subject,
+                        took: Duration::ZERO,
+                        result: Err(format!("the probe itself failed: {gone}")),
+                        findings: Findings::default(),
+                    });
+                }
+            }
+        }
     }
     outcomes
 }
 
-async fn run_one(prober: &Prober, probe: &Planned) -> Result<Duration, String> {
+/// Runs one probe. Takes its timeout and a second at most.
+pub async fn run_one(prober: &Prober, probe: &Planned) -> Outcome {
     let begin = Instant::now();
     let total = probe.timeout();
-    let run = prober.run(&probe.job, Deadline::after(total));
+    let mut findings = Findings::default();
+    let run = prober.run(&probe.job, Deadline::after(total), &mut findings);
     // Probes keep their time themselves, and know what they were waiting for. This is for one
     // that does not.
-    match timeout(total + GRACE, run).await {
-        Ok(Ok(())) => Ok(begin.elapsed()),
+    let ended = timeout(total + GRACE, run).await;
+    let took = begin.elapsed();
+    let result = match ended {
+        Ok(Ok(())) => Ok(()),
         Ok(Err(fault)) => Err(in_words(&fault)),
-        Err(_) => Err(format!(
-            "the probe hangs; it was ended after {:?}",
-            begin.elapsed()
-        )),
+        Err(_) => Err(format!("the probe hangs; it was ended after {took:?}")),
+    };
+    Outcome {
+        name: probe.name.clone(),
+        subject: Arc::clone(&probe.subject),
+        took,
+        result,
+        findings,
     }
 }
 
@@ -116,6 +152,8 @@ fn delay(name: &str, interval: Duration) -> Duration {
     Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
 }
 
+/// How often an operator who waits is told how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// How many probes run at a time. Each has two connections at most.
 const AT_A_TIME: usize = 32;
 /// How long a probe may take beyond its time, to say what it was waiting for.
@@ -131,6 +169,8 @@ mod tests {
     use tokio::net::UdpSocket;
 
     use super::*;
+    use crate::plan::Job;
+    use crate::subject::Subject;
     use crate::trust::Trust;
 
     fn prober() -> Prober {
@@ -143,6 +183,7 @@ mod tests {
         let planned = |n| Planned {
             name: format!("derp/r/n{n:02}/udp"),
             interval: Duration::from_secs(15),
+            subject: Arc::new(Subject::map()),
             job: Job::Stun(silent),
         };
         (0..count).map(planned).collect()

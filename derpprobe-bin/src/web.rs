@@ -13,6 +13,7 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -80,6 +81,20 @@ pub enum WebError {
     /// It took too long.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
+}
+
+impl WebError {
+    /// Whether the server was not reached, or not long enough. An answer is one, whatever it says.
+    #[must_use]
+    pub const fn is_transport(&self) -> bool {
+        match self {
+            Self::Tcp(..) | Self::Tls(..) | Self::Http(..) => true,
+            Self::BrokeOff(..) | Self::TimedOut(_) => true,
+            Self::Url(_) | Self::Status { .. } | Self::Redirect { .. } | Self::TooLong { .. } => {
+                false
+            }
+        }
+    }
 }
 
 impl Web {
@@ -166,10 +181,7 @@ impl Web {
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         let request = Request::get(path)
             .header(HOST, authority.as_str())
-            .header(
-                USER_AGENT,
-                format!("{}/{}", PROGRAM.program, PROGRAM.version),
-            )
+            .header(USER_AGENT, user_agent())
             .body(Empty::new())
             .map_err(|_| bad())?;
         let exchange = async {
@@ -203,6 +215,11 @@ enum Failed {
     Http(hyper::Error),
 }
 
+/// The name that servers' logs have of this program.
+pub(crate) fn user_agent() -> String {
+    format!("{}/{}", PROGRAM.program, PROGRAM.version)
+}
+
 fn hyper_io(err: &rustls_pki_types::InvalidDnsNameError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, err.to_string())
 }
@@ -215,14 +232,26 @@ async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(Failed::Http)?;
+    let sender = open(stream, drivers).await;
+    let mut sender = sender.map_err(Failed::Http)?;
+    sender.send_request(request).await.map_err(Failed::Http)
+}
+
+/// Begins HTTP on a connection, which lives as long as `drivers`.
+pub(crate) async fn open<S>(
+    stream: S,
+    drivers: &mut JoinSet<()>,
+) -> Result<SendRequest<Empty<Bytes>>, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     drivers.spawn(async {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to a web server ended");
         }
     });
-    sender.send_request(request).await.map_err(Failed::Http)
+    Ok(sender)
 }
 
 /// Where a redirect leads.

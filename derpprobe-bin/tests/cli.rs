@@ -98,8 +98,8 @@ async fn mistakes_end_the_program_before_anything_is_probed() {
             "derpprobe: this version does not watch relays all the time",
         ),
         (
-            &["-once", "-derp-map=local"],
-            "derpprobe: -derp-map: \"local\", the map of",
+            &["-once", "-derp-map=derp.test:0"],
+            "derpprobe: -derp-map: \"derp.test:0\" is no place of a map",
         ),
         (
             &[
@@ -125,4 +125,46 @@ async fn the_version_is_told() {
     let output = derpprobe(&["-version"], &[]).await;
     assert!(text(&output.stdout).starts_with("derpprobe "), "{output:?}");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn one_relay_needs_no_map() {
+    let mut fleet = Fleet::default();
+    let identity = self_signed("127.0.0.1", |_| ());
+    let relay = fleet.relay(&identity, |server| server).await;
+    let pin = CertPin::of(&identity.cert);
+    let stun = fleet.stun();
+    let one = format!("-derp-map={relay},{pin},stun:{stun}");
+    let words = ["-once", "-spread=false", "-all", "-json", &one];
+    let output = derpprobe(&words, &[]).await;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let names = json["results"].as_array().expect("results").iter();
+    let names: Vec<_> = names
+        .map(|result| result["name"].as_str().expect("a name").to_owned())
+        .collect();
+    let kinds = ["http", "info", "tls", "udp", "ws"];
+    let mut expected = kinds
+        .map(|kind| format!("derp/relay/{relay}/{kind}"))
+        .to_vec();
+    expected.push(format!("derp/relay/{relay}/{relay}/mesh"));
+    expected.sort();
+    expected.push("derpmap-probe".to_owned());
+    let is_ok = json["ok"] == true;
+    assert_eq!(
+        (names, is_ok, output.status.code()),
+        (expected, true, Some(0)),
+        "{json:#}"
+    );
+    fleet.shutdown().await;
+}
+
+#[tokio::test]
+async fn nagios_gets_its_own_code() {
+    let words = ["-once", "-format=nagios", "-derp-map=/nonexistent/map.json"];
+    let output = derpprobe(&words, &[]).await;
+    let stdout = text(&output.stdout);
+    let start = "DERP CRITICAL: 1 of 1 probes failed: derpmap-probe: cannot read the DERP map in \
+                 /nonexistent/map.json: ";
+    assert!(stdout.starts_with(start), "{stdout}");
+    assert_eq!(output.status.code(), Some(2));
 }

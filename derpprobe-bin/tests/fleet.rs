@@ -32,7 +32,8 @@ async fn probe(map: &MapFile, flags: &str, roots: RootCertStore) -> Seen {
     let args = Args::parse(line.split_whitespace().map(str::to_owned)).expect("good flags");
     let config = Config::build(&args, &Vars::new()).expect("a good configuration");
     let trust = Trust::of(roots);
-    let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone());
+    let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone())
+        .with_server_keys(config.server_keys.clone());
     let report = run::once(&config, &prober).await;
     let mut seen = Seen {
         good: Vec::new(),
@@ -339,7 +340,10 @@ async fn a_probe_that_hangs_ends_and_says_what_it_waited_for() {
 async fn without_a_map_the_map_is_what_is_bad() {
     let map = MapFile::of(&[]);
     let seen = probe(&map, "", RootCertStore::empty()).await;
-    let bad = vec!["derpmap-probe: the map has no regions".to_owned()];
+    let bad = vec![
+        "derpmap-probe: the map has no regions; is it a DERP map, with \"Regions\" at its top?"
+            .to_owned(),
+    ];
     assert_eq!(
         seen,
         Seen {

@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use derp_proto::{
-    ClientFrame, ClientSide, DecodeError, FrameDecoder, FrameType, HEADER_LEN, Scanned, Scanner,
-    ServerFrame, ServerSide, Side,
+    ClientFrame, ClientSide, DecodeError, FrameDecoder, FrameType, HEADER_LEN, NodePublic, Scanned,
+    Scanner, ServerFrame, ServerSide, Side,
 };
 
 /// What a server reads from a client that has logged in.
@@ -21,6 +21,9 @@ pub fn client_frames(data: &[u8]) {
         frame.encode(&mut encoded);
         assert_eq!(encoded.len(), frame.encoded_len());
         assert_eq!(ClientFrame::parse(ty, &encoded[HEADER_LEN..]), Ok(frame));
+        if let ClientFrame::SendPacket { dst, .. } = frame {
+            key_in_words(dst);
+        }
     }
 }
 
@@ -40,6 +43,15 @@ pub fn server_frames(data: &[u8]) {
         assert_eq!(encoded.len(), frame.encoded_len());
         assert_eq!(ServerFrame::parse(ty, &encoded[HEADER_LEN..]), Ok(frame));
     }
+}
+
+/// A key in the texts that logs and files have is the same key.
+fn key_in_words(key: NodePublic) {
+    assert_eq!(NodePublic::from_hex(&key.to_hex()), Ok(key));
+    assert_eq!(key.to_string().parse(), Ok(key));
+    let short = key.short();
+    assert_eq!(short.len(), if key.is_zero() { 0 } else { 5 });
+    assert_eq!(format!("{key:?}"), format!("[{short}]"));
 }
 
 /// Types and bodies.

@@ -33,7 +33,10 @@ pub fn client_info(data: &[u8]) {
     assert_eq!((claim.key(), end), (key, wire.len()));
 
     let info = match claim.open(SCENE.secret.clone()) {
-        Ok(hello) => hello.info().clone(),
+        Ok(hello) => {
+            assert_eq!(hello.key(), key);
+            hello.info().clone()
+        }
         Err(HandshakeError::Info(error)) => {
             assert_eq!(ClientInfo::from_json(data).err(), Some(error));
             return;

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use derp_ops::goflag::{Arity, FlagTable, GoDuration, Words, parse_bool, parse_float, parse_int};
 use derp_ops::secret_file::OpenMode;
+use derp_proto::{MeshKey, NodePrivate};
 use derper::args::Args;
 use derper::config::{Config, Surroundings};
 use derper::env::Vars;
@@ -119,12 +120,22 @@ pub fn operator_files(data: &[u8]) {
             Ok(file) => {
                 let key = file.expect("the file is there").key;
                 assert!(key.public().check().is_ok(), "its public key can be used");
+                let text = key.to_secret_text();
+                let again = NodePrivate::from_secret_text(&text).expect("its own text");
+                assert_eq!(again.public(), key.public());
+                assert!(!format!("{key:?}").contains(&text[text.len() - 8..]));
                 return;
             }
             Err(error) => error.to_string(),
         },
         1 => match derp_ops::meshkey::load(path, OpenMode::Refuse) {
-            Ok(_) => return,
+            Ok(file) => {
+                let text = file.key.to_secret_text();
+                let again = MeshKey::from_secret_text(&text).expect("its own text");
+                assert!(file.key.ct_eq(&again), "it is the same key");
+                assert!(!format!("{again:?}").contains(&text[text.len() - 8..]));
+                return;
+            }
             Err(error) => error.to_string(),
         },
         _ => match derper::rate_config::load(path) {

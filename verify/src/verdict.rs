@@ -93,6 +93,18 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
+    /// The source of answers, `what`, cannot be reached: for verifiers of one's own.
+    #[must_use]
+    pub fn unreachable(
+        what: impl Into<String>,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unreachable {
+            what: what.into(),
+            source: std::io::Error::other(why),
+        }
+    }
+
     /// Whether the source of answers could not be asked at all. Only then may a client be let in
     /// without an answer, by those who want that: whoever answers nonsense was reached, and a
     /// crowd of clients that wait is something that strangers can bring about.

@@ -130,7 +130,11 @@ mod tests {
             let lines = serde_json::json!({"count": count, "covered": covered});
             serde_json::json!({"filename": name, "summary": {"lines": lines}})
         };
-        let files = [file("/a/b.rs", 10, 9), file("/a/c/d.rs", 5, 5), file("/e.rs", 7, 0)];
+        let files = [
+            file("/a/b.rs", 10, 9),
+            file("/a/c/d.rs", 5, 5),
+            file("/e.rs", 7, 0),
+        ];
         let report = serde_json::json!({"data": [{"files": files}]});
         let Lines { all, reached } = lines(&report, Path::new("/a"), false).expect("a report");
         assert_eq!((all, reached), (15, 14));

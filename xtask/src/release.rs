@@ -110,8 +110,9 @@ fn outside(packages: &[&Package]) -> Result<()> {
         let _none = fs::remove_file(place.join(&folder).join("Cargo.lock"));
         patches.push_str(&format!("{} = {{ path = \"{folder}\" }}\n", package.name));
     }
-    let manifest =
-        format!("[workspace]\nmembers = [\"*-*\"]\nresolver = \"3\"\n\n[patch.crates-io]\n{patches}");
+    let manifest = format!(
+        "[workspace]\nmembers = [\"*-*\"]\nresolver = \"3\"\n\n[patch.crates-io]\n{patches}"
+    );
     fs::write(place.join("Cargo.toml"), manifest)?;
     copy(&shell::root().join("Cargo.lock"), &place.join("Cargo.lock"))?;
     let mut check = shell::command("cargo");

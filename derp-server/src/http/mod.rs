@@ -20,12 +20,14 @@ mod home;
 mod mount;
 mod pages;
 mod serve;
+mod tunnel;
 mod upgrade;
 
 pub use home::{Home, HomeError};
 pub use mount::{Mounted, MountedStream, Upgrading, mount};
-pub use pages::{Extra, NoExtra, Pages, PagesConfig, UnknownPaths};
+pub use pages::{Connect, Extra, NoExtra, Pages, PagesConfig, UnknownPaths};
 
 pub(crate) use head::{Route, Upgrade, read_head};
-pub(crate) use serve::{Asked, close, serve_pages, serve_port_80};
+pub(crate) use serve::{Asked, Wanted, close, serve_pages, serve_port_80};
+pub(crate) use tunnel::tunnel;
 pub(crate) use upgrade::{refusal, upgrade_response};

@@ -18,6 +18,7 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::home::{Home, HomePage};
 
@@ -55,6 +56,24 @@ pub trait Extra: Debug + Send + Sync + 'static {
 
     /// Whether the home page links to `/debug/` for this requester.
     fn may_debug(&self, request: &Request<()>, conn: &ConnMeta) -> bool;
+
+    /// What becomes of a CONNECT request that came over TLS. The relay is no proxy unless this
+    /// says so.
+    fn connect(&self, _request: &Request<()>, _conn: &ConnMeta) -> Connect {
+        Connect::Off
+    }
+}
+
+/// What becomes of a CONNECT request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Connect {
+    /// This is no proxy.
+    Off,
+    /// It is one, and does not lead there.
+    Refused,
+    /// It leads to this host and port: the relay connects, and carries bytes both ways.
+    To(String),
 }
 
 /// No pages of one's own.
@@ -114,7 +133,12 @@ pub struct Pages {
     config: RwLock<Arc<PagesConfig>>,
     bootstrap_dns: RwLock<Bytes>,
     extra: Box<dyn Extra>,
+    /// Room for those who use the relay as a proxy.
+    tunnels: Semaphore,
 }
+
+/// How many connections lead through the relay to elsewhere, at most.
+const MAX_TUNNELS: usize = 1024;
 
 impl Default for Pages {
     fn default() -> Self {
@@ -130,7 +154,21 @@ impl Pages {
             config: RwLock::new(Arc::new(config)),
             bootstrap_dns: RwLock::default(),
             extra: Box::new(extra),
+            tunnels: Semaphore::new(MAX_TUNNELS),
         }
+    }
+
+    /// What becomes of a CONNECT request, which must have come over TLS (`cmd/derper/ace.go`).
+    pub(super) fn connect(&self, request: &Request<()>, conn: &ConnMeta) -> Connect {
+        match conn.tls {
+            Some(_) => self.extra.connect(request, conn),
+            None => Connect::Off,
+        }
+    }
+
+    /// A place for a connection to elsewhere, for as long as it is held.
+    pub(crate) fn tunnel_place(&self) -> Option<SemaphorePermit<'_>> {
+        self.tunnels.try_acquire().ok()
     }
 
     /// Whether clients may connect.
@@ -160,7 +198,14 @@ impl Pages {
     #[must_use]
     pub fn respond(&self, request: &Request<()>, conn: &ConnMeta) -> Response<Bytes> {
         if request.method() == Method::CONNECT {
-            return text(StatusCode::FORBIDDEN, "CONNECT not enabled\n");
+            return text(
+                StatusCode::FORBIDDEN,
+                match self.connect(request, conn) {
+                    Connect::Refused => "Invalid CONNECT target\n",
+                    // Where it leads elsewhere, it has not come so far; see `serve_pages`.
+                    Connect::Off | Connect::To(_) => "CONNECT not enabled\n",
+                },
+            );
         }
         match request.uri().path() {
             DERP_PATH => return self.derp_without_upgrade(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use derp_verify::ConnMeta;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::guarded::Guarded;
 use super::head::{self, HeadError, MAX_HEAD_LEN, MAX_HEADERS, Route, Upgrade};
-use super::pages::{Pages, text};
+use super::pages::{Connect, Pages, text};
 use crate::forwarded::TrustedProxies;
 
 /// How long a request head may take, and how long a connection may be idle before it.
@@ -33,16 +33,25 @@ const MAX_REQUESTS: u32 = 100;
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: u64 = 64 * 1024;
 
-/// A connection that asked for an upgrade after it had been served pages, as a connection from a
-/// proxy's pool may. Nothing has been answered yet.
+/// A connection that asked to become something else: for an upgrade after it had been served
+/// pages, as a connection from a proxy's pool may, or for a tunnel. Nothing has been answered yet.
 #[derive(Debug)]
 pub(crate) struct Asked<IO> {
     pub(crate) stream: IO,
     /// What came behind the request.
     pub(crate) received: Bytes,
-    pub(crate) upgrade: Upgrade,
+    pub(crate) wanted: Wanted,
     /// Where the request came from.
     pub(crate) conn: ConnMeta,
+}
+
+/// What a connection is to become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A DERP client's.
+    Upgrade(Upgrade),
+    /// One to this host and port.
+    Tunnel(String),
 }
 
 /// Serves pages on `stream`, of which `already_read` was read, and ends it; or returns it where
@@ -58,13 +67,17 @@ pub(crate) async fn serve_pages<IO: AsyncRead + AsyncWrite + Unpin>(
 ) -> Option<Asked<IO>> {
     let answer = |request: &Request<()>| {
         let conn = trusted.conn_of(request, &conn);
-        let upgrade = match head::route(request) {
-            Ok(Route::Upgrade(upgrade)) if pages.serves_derp() => upgrade,
+        let wanted = match head::route(request) {
+            Ok(Route::Upgrade(upgrade)) if pages.serves_derp() => Wanted::Upgrade(upgrade),
+            Ok(_) if request.method() == Method::CONNECT => match pages.connect(request, &conn) {
+                Connect::To(target) => Wanted::Tunnel(target),
+                Connect::Off | Connect::Refused => return Ok(pages.respond(request, &conn)),
+            },
             Ok(_) => return Ok(pages.respond(request, &conn)),
             Err(error) => return Ok(refusal(error)),
         };
-        Err(AskedForUpgrade {
-            upgrade,
+        Err(AskedForMore {
+            wanted,
             conn: Box::new(conn),
         })
     };
@@ -85,7 +98,7 @@ pub(crate) async fn serve_port_80<IO: AsyncRead + AsyncWrite + Unpin>(
         Ok(pages.respond_on_port_80(request, &conn))
     };
     let asked = serve(stream, Bytes::new(), answer).await;
-    debug_assert!(asked.is_none(), "only the other pages lead to an upgrade");
+    debug_assert!(asked.is_none(), "only the other pages lead elsewhere");
 }
 
 /// Ends a connection so that the client gets to see what was sent last.
@@ -101,7 +114,7 @@ pub(crate) async fn close<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO) {
 async fn serve<IO, F>(stream: IO, already_read: Bytes, answer: F) -> Option<Asked<IO>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
-    F: Fn(&Request<()>) -> Result<Response<Bytes>, AskedForUpgrade> + Unpin,
+    F: Fn(&Request<()>) -> Result<Response<Bytes>, AskedForMore> + Unpin,
 {
     let requests = AtomicU32::new(0);
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
@@ -133,13 +146,13 @@ where
     match served.err().and_then(asked_for) {
         // No earlier response is lost with what hyper holds: it takes a request only when the
         // response before it has been flushed.
-        Some(AskedForUpgrade { upgrade, conn }) => {
+        Some(AskedForMore { wanted, conn }) => {
             let mut received = BytesMut::from(parts.read_buf);
             received.extend_from_slice(&rest);
             Some(Asked {
                 stream,
                 received: received.freeze(),
-                upgrade,
+                wanted,
                 conn: *conn,
             })
         }
@@ -163,14 +176,14 @@ pub(super) fn refusal(error: HeadError) -> Response<Bytes> {
 
 /// How a request gets past hyper, which would answer it: as the failure of its handler.
 #[derive(Debug, Clone, Error)]
-#[error("the client asked for an upgrade")]
-struct AskedForUpgrade {
-    upgrade: Upgrade,
+#[error("the client asked for an upgrade or a tunnel")]
+struct AskedForMore {
+    wanted: Wanted,
     conn: Box<ConnMeta>,
 }
 
-fn asked_for(error: hyper::Error) -> Option<AskedForUpgrade> {
-    let asked = error.source()?.downcast_ref::<AskedForUpgrade>()?;
+fn asked_for(error: hyper::Error) -> Option<AskedForMore> {
+    let asked = error.source()?.downcast_ref::<AskedForMore>()?;
     Some(asked.clone())
 }
 

@@ -13,7 +13,7 @@ use derp_verify::{
 use crate::config::GoVerify;
 
 /// Where tailscaled listens on Linux (`paths/paths.go`).
-const TAILSCALED_SOCKET: &str = "/var/run/tailscale/tailscaled.sock";
+pub(crate) const TAILSCALED_SOCKET: &str = "/var/run/tailscale/tailscaled.sock";
 
 /// Who is asked, and what came of it.
 #[derive(Debug, Clone)]

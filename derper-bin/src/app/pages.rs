@@ -4,6 +4,7 @@
 //! reference's runtime are not here, for there is no such runtime.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use derp_ops::debug_access::{DebugAccess, DebugRequest};
 use derp_ops::exposition;
 use derp_ops::goflag::GoDuration;
 use derp_proto::http::BOOTSTRAP_DNS_PATH;
-use derp_server::Extra;
+use derp_server::{Connect, Extra};
 use derp_verify::ConnMeta;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
@@ -25,6 +26,8 @@ use super::clients_page;
 use super::look_inside::look;
 use super::numbers::Numbers;
 use super::readiness::Readiness;
+use super::vars;
+use crate::ace;
 use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::clock;
@@ -52,8 +55,9 @@ const HEADERS: [(HeaderName, &str); 4] = [
 const CLIENTS: (&str, &str) = ("/debug/clients", "Clients");
 
 /// The pages below `/debug/`: path, what the index says of it.
-const PAGES: [(&str, &str); 2] = [
+const PAGES: [(&str, &str); 3] = [
     ("/debug/varz", "Metrics (Prometheus)"),
+    ("/debug/vars", "Metrics (JSON, as Go's expvar)"),
     ("/debug/check", "Consistency check"),
 ];
 
@@ -67,6 +71,8 @@ pub(super) struct OperatorPages {
     challenges: Arc<Challenges>,
     host: String,
     has_mesh_key: bool,
+    /// Whether CONNECT requests lead anywhere.
+    is_ace: AtomicBool,
     /// Says more to whoever is refused: there are no strangers in development.
     is_dev: bool,
 }
@@ -87,13 +93,16 @@ impl OperatorPages {
             challenges,
             host: config.host.to_string(),
             has_mesh_key: config.mesh.key.is_some(),
+            is_ace: AtomicBool::new(config.pages.ace),
             is_dev: config.dev,
         }
     }
 
-    /// Decides by these rules from now on.
-    pub(super) fn set_access(&self, access: DebugAccess) {
+    /// Decides by these rules from now on who may see `/debug/`, and whether CONNECT requests lead
+    /// anywhere.
+    pub(super) fn set_rules(&self, access: DebugAccess, is_ace: bool) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        self.is_ace.store(is_ace, Ordering::Relaxed);
     }
 
     fn allows(&self, request: &DebugRequest<'_>) -> bool {
@@ -154,6 +163,10 @@ impl OperatorPages {
                 exposition::CONTENT_TYPE,
                 self.numbers.text(clock::wall()),
             ),
+            "/debug/vars" => {
+                let vars = vars::json(&self.numbers.text(clock::wall()));
+                response(StatusCode::OK, JSON, json_text(&vars))
+            }
             "/debug/check" => self.check(),
             _ => response(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
         }
@@ -223,15 +236,24 @@ impl Extra for Public {
     fn may_debug(&self, request: &Request<()>, conn: &ConnMeta) -> bool {
         self.0.may_debug(request, conn)
     }
+
+    fn connect(&self, request: &Request<()>, _: &ConnMeta) -> Connect {
+        if !self.0.is_ace.load(Ordering::Relaxed) {
+            return Connect::Off;
+        }
+        let target = request.uri().authority();
+        ace::connect(target.map_or("", |target| target.as_str()))
+    }
 }
 
 impl OperatorPages {
     fn respond(&self, request: &Request<()>, conn: &ConnMeta) -> Option<Response<Bytes>> {
         let path = request.uri().path();
         if path == BOOTSTRAP_DNS_PATH {
-            self.bootstrap_dns
-                .note_request(query(request, "q").as_deref());
-            return None;
+            let (name, from) = (query(request, "q"), conn.client_addr());
+            let from = from.map(|address| address.ip());
+            let answer = self.bootstrap_dns.answer(name.as_deref(), from)?;
+            return Some(for_one(answer));
         }
         if let Some(content) = self.challenges.page(path) {
             return Some(response(StatusCode::OK, TEXT, content));
@@ -272,6 +294,16 @@ impl OperatorPages {
                 && request.headers().contains_key("x-forwarded-for"),
         })
     }
+}
+
+/// An answer that is for whoever asked and nobody else.
+fn for_one(document: Vec<u8>) -> Response<Bytes> {
+    let mut answer = response(StatusCode::OK, JSON, document);
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let https = HeaderValue::from_static("max-age=63072000; includeSubDomains");
+    headers.insert(STRICT_TRANSPORT_SECURITY, https);
+    answer
 }
 
 pub(super) fn response(

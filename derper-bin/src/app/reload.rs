@@ -68,7 +68,7 @@ impl Reload<'_> {
         if let Some(tls) = self.tls {
             tls.reload(&mut config.tls, now);
         }
-        self.pages.set_access(config.debug.clone());
+        self.pages.set_rules(config.debug.clone(), config.pages.ace);
         self.server
             .pages()
             .set_config(pages_config(&config, self.port));

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command as ClapCommand, value_parser};
 use clap_complete::Shell;
 
-use super::{Command, MapFormat, PROGRAM, flags};
+use super::{Command, Doctor, MapFormat, PROGRAM, flags};
 
 const CHECK_CONFIG: &str = "check-config";
 const QUICKSTART: &str = "quickstart";
@@ -13,11 +13,12 @@ const HEALTHCHECK: &str = "healthcheck";
 const CLIENTS: &str = "clients";
 const CLOSE: &str = "close";
 const RELOAD: &str = "reload";
+const DOCTOR: &str = "doctor";
 const TOP: &str = "top";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
 /// All of them.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
     CHECK_CONFIG,
     QUICKSTART,
     CONFIG,
@@ -26,6 +27,7 @@ pub(super) const NAMES: [&str; 11] = [
     CLIENTS,
     CLOSE,
     RELOAD,
+    DOCTOR,
     TOP,
     COMPLETIONS,
     MAN,
@@ -33,6 +35,10 @@ pub(super) const NAMES: [&str; 11] = [
 
 /// The name of the flag that asks for JSON.
 pub(super) const JSON: &str = "json";
+/// The name of the flag that says where a relay is.
+pub(super) const URL: &str = "url";
+/// The name of the flag that says where a DERP map is.
+pub(super) const MAP: &str = "map";
 /// The id of the word after a subcommand.
 const WORD: &str = "word";
 const PRINT: &str = "print";
@@ -48,6 +54,7 @@ Usage: derper [FLAGS]
        derper healthcheck [FLAGS]
        derper clients [--json] [FLAGS]
        derper close KEY [FLAGS]
+       derper doctor [--url URL] [--map FILE|URL] [--json] [FLAGS]
        derper reload|top [FLAGS]
        derper completions bash|elvish|fish|powershell|zsh
        derper man";
@@ -78,6 +85,11 @@ pub(super) fn subcommand(name: &str, matches: &ArgMatches) -> Command {
             Command::Close(key.expect("clap asks for the key").clone())
         }
         RELOAD => Command::Reload,
+        DOCTOR => Command::Doctor(Doctor {
+            url: matches.get_one::<String>(URL).cloned(),
+            map: matches.get_one::<String>(MAP).cloned(),
+            json: matches.get_flag(JSON),
+        }),
         TOP => Command::Top,
         COMPLETIONS => {
             let shell = matches.get_one::<Shell>(WORD);
@@ -175,6 +187,7 @@ pub fn clap_command() -> ClapCommand {
                 "Have the relay that runs read its configuration again; needs --admin-socket",
             ),
         )
+        .subcommand(doctor())
         .subcommand(
             configured(TOP).about("Show who uses the relay, until ctrl-c; needs --admin-socket"),
         )
@@ -190,6 +203,37 @@ pub fn clap_command() -> ClapCommand {
                 ),
         )
         .subcommand(ClapCommand::new(MAN).about("Print the manual page, for man -l -"))
+}
+
+fn doctor() -> ClapCommand {
+    configured(DOCTOR)
+        .about(
+            "Look for what is wrong with a relay: DNS, ports, certificate, clock, STUN, verifiers",
+        )
+        .long_about(
+            "Looks for what is wrong with the relay of this configuration: on its own machine, and \
+             as its clients see it. Each finding that is not good comes with what to do about it. \
+             With --url alone, without a configuration, only what clients see is looked at, from \
+             any machine. Ends with status 1 where there is a problem. It changes nothing.",
+        )
+        .arg(
+            Arg::new(URL)
+                .long(URL)
+                .value_name("URL")
+                .help("The relay as clients reach it, as https://derp.example.com:8443"),
+        )
+        .arg(
+            Arg::new(MAP)
+                .long(MAP)
+                .value_name("FILE|URL")
+                .help("A DERP map (JSON) whose entry for the relay is compared with what is there"),
+        )
+        .arg(
+            Arg::new(JSON)
+                .long(JSON)
+                .action(ArgAction::SetTrue)
+                .help("Print the findings as JSON"),
+        )
 }
 
 /// A subcommand that reads the same configuration as the relay.

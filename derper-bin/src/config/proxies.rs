@@ -63,20 +63,15 @@ pub(super) fn public_port(reader: &mut Reader<'_>, config: &Config) -> Option<u1
     let given = u16::try_from(given).ok().filter(|port| *port > 0);
     let is_hidden = match config.listen.main() {
         Place::Unix(_) => true,
-        Place::Tcp(address) => is_behind_proxy(config) && is_loopback(address),
+        Place::Tcp(address) => config.is_told_where_clients_are() && is_loopback(address),
     };
     given.or_else(|| is_hidden.then_some(443))
-}
-
-fn is_behind_proxy(config: &Config) -> bool {
-    config.proxy_protocol != ProxyProtocol::Off
-        || config.trusted_proxies != TrustedProxies::default()
 }
 
 /// Whoever puts a proxy in front of the relay easily forgets that no proxy passes UDP on.
 pub(super) fn check_stun(reader: &mut Reader<'_>, config: &Config) {
     if let Some(stun) = config.stun
-        && is_behind_proxy(config)
+        && config.is_told_where_clients_are()
         && is_loopback(stun.address)
     {
         reader.warn(format!(

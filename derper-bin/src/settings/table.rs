@@ -371,15 +371,15 @@ settings! {
         "Names whose addresses /bootstrap-dns publishes.")
         .flag(Group::Pages, "bootstrap-dns-names", "NAMES")
         .env("DERP_BOOTSTRAP_DNS_NAMES", &[]);
-    UNPUBLISHED_DNS = Setting::new("unpublished_bootstrap_dns_names", Kind::List, "",
-        "Names that /bootstrap-dns answers only when asked. Not in this version.")
+    UNPUBLISHED_DNS = Setting::new("bootstrap_dns.unpublished", Kind::List, "",
+        "Names whose addresses /bootstrap-dns tells only those who ask for them: NAME, or \
+         NAME/TXTNAME, where a TXT record of the second says how many percent of those who ask.")
         .flag(Group::Pages, "unpublished-bootstrap-dns-names", "NAMES")
-        .env("DERP_UNPUBLISHED_BOOTSTRAP_DNS_NAMES", &[])
-        .not_in_file();
-    ACE = Setting::new("ace", Kind::Switch, "false",
-        "Proxy CONNECT requests to Tailscale's control servers. Not in this version.")
-        .flag(Group::Pages, "ace", "BOOL").env("DERP_ACE", &[same("DERP_ACE_ENABLE")])
-        .not_in_file();
+        .env("DERP_UNPUBLISHED_BOOTSTRAP_DNS_NAMES", &[]);
+    ACE = Setting::new("http.ace", Kind::Switch, "false",
+        "Lead CONNECT requests that come over TLS to Tailscale's control servers, for nodes that \
+         cannot reach those themselves.")
+        .flag(Group::Pages, "ace", "BOOL").env("DERP_ACE", &[same("DERP_ACE_ENABLE")]);
     DEBUG_IP = Setting::new("debug.allowed_ip", Kind::Text, "",
         "One more address that may see /debug/, besides this machine and the tailnet.")
         .env("TS_ALLOW_DEBUG_IP", &[]);

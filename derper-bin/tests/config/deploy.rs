@@ -47,7 +47,12 @@ fn environment(compose: &str, service: &str) -> Vec<(String, String)> {
 #[test]
 fn the_compose_files_set_what_exists_and_go_together() {
     let machine = Machine::new();
-    for name in ["bare", "traefik", "traefik-and-tailscaled", "with-tailscaled"] {
+    for name in [
+        "bare",
+        "traefik",
+        "traefik-and-tailscaled",
+        "with-tailscaled",
+    ] {
         let text = fs::read_to_string(deploy(&format!("compose/{name}.yaml"))).unwrap();
         let set = environment(&text, "derp");
         assert!(!set.is_empty(), "{name}");

@@ -59,12 +59,24 @@ impl Machine {
         Config::build(gathered, &surroundings).map_err(|mistakes| self.told(&mistakes))
     }
 
+    /// The mistakes of a configuration, as a reload is told of them.
+    pub(crate) fn reload(
+        &self,
+        flags: &str,
+        vars: &[(&str, &str)],
+        file: &str,
+    ) -> Result<Config, Mistakes> {
+        let (gathered, surroundings) = self.given(flags, vars, file);
+        Config::build(gathered, &surroundings)
+    }
+
     pub(crate) fn doorway(&self, flags: &str, file: &str) -> Result<Doorway, String> {
         let (gathered, surroundings) = self.given(flags, &[], file);
         Doorway::read(gathered, &surroundings).map_err(|mistakes| self.told(&mistakes))
     }
 
-    fn told(&self, mistakes: &Mistakes) -> String {
+    /// What is told of mistakes.
+    pub(crate) fn told(&self, mistakes: &Mistakes) -> String {
         mistakes.to_string().replace(&self.home(), "{}")
     }
 

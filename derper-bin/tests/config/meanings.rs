@@ -232,7 +232,7 @@ fn our_own_keys_are_applied() {
         config.pages.home,
         Home::Redirect("https://example.com/".parse().unwrap())
     );
-    assert_eq!(config.pages.bootstrap_dns, ["a.example.com"]);
+    assert_eq!(config.pages.bootstrap_dns.published, ["a.example.com"]);
     assert_eq!(config.debug.allowed_ip, "192.0.2.7".parse().ok());
     assert_eq!(config.debug.trusted.len(), 1);
     let filter = "warn".to_owned();

@@ -1,6 +1,183 @@
-//! Broken configurations: what an operator hears of them, word for word.
+//! Broken configurations: what an operator hears of them, word for word; and that a relay which
+//! runs, and is to change over to one of them, goes on as it was.
+
+use std::net::SocketAddr;
+
+use derper::app::App;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::machine::{GOOD, KEY, MESH_KEY, Machine};
+
+/// Broken files: the whole text of each, and the message. `{}` stands for the home directory.
+const BROKEN_FILES: &[(&str, &str)] = &[
+    (
+        "key_file = \"{}/derper.key\"\n",
+        "tls.mode is not set; write manual, self-signed, letsencrypt, gcp or off",
+    ),
+    (
+        "[tls]\nmode = \"sometimes\"\n",
+        "{}/derper.toml:2: tls.mode = \"sometimes\": write manual, self-signed, letsencrypt, gcp or off",
+    ),
+    (
+        "[tls]\nmode = \"self-signed\"\n",
+        "hostname is not set; give the name or address that clients reach the relay by",
+    ),
+    (
+        "hostname = \"derp.example.com\"\ntls.mode = \"letsencrypt\"\ntls.hook = [\"/h\"]\n",
+        "{}/derper.toml:3: tls.hook = \"/h\": this is for manual mode only; remove it",
+    ),
+    (
+        "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.certificates = [\"/c\"]\n",
+        "{}/derper.toml:3: tls.certificates = \"/c\": \"/c\" names no key; write \
+         CERTIFICATE:KEY",
+    ),
+    (
+        "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.cert = \"/c\"\n",
+        "{}/derper.toml:3: tls.cert = \"/c\": tls.key is not set; the certificate's key is \
+         needed too",
+    ),
+    (
+        "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.key = \"/k\"\n",
+        "{}/derper.toml:3: tls.key = \"/k\": tls.cert is not set; the key's certificate is \
+         needed too",
+    ),
+    (
+        "hostname = \"derp.example.com\"\ntls.mode = \"self-signed\"\ntls.cert = \"/c\"\n",
+        "{}/derper.toml:3: tls.cert = \"/c\": this is for manual mode only; remove it",
+    ),
+    (
+        "tls.mode = \"off\"\nstate_dir = \"{}/state\"\n",
+        "-c: {}/state/derper.key holds a secret and others than its owner may read it (mode \
+         0640); run: chmod 600 {}/state/derper.key",
+    ),
+    (
+        "tls.mode = \"off\"\nkey_file = \"{}/open.key\"\n",
+        "{}/derper.toml:2: key_file: {}/open.key holds a secret and others than its owner may \
+         read it (mode 0644); run: chmod 600 {}/open.key",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\nclient_burst_bytes = \"1MiB\"\n",
+        "{}/derper.toml:3: limits.client_burst_bytes = \"1MiB\": it means nothing without \
+         limits.client_bytes_per_second; set that too",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\nclient_bytes_per_second = \"1MB\"\n",
+        "{}/derper.toml:3: limits.client_bytes_per_second = \"1MB\": not a number of bytes; \
+         write it like 65536, 64KiB, 512MiB or 1GiB",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\nclient_bytes_per_second = 1000\nclient_burst_bytes = 9\n",
+        "{}/derper.toml:4: limits.client_burst_bytes = \"9\": too small; give at least 65568",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\npending_logins = 0\n",
+        "{}/derper.toml:3: limits.pending_logins = \"0\": out of range; give a whole number \
+         above 0",
+    ),
+    (
+        "tls.mode = \"off\"\n[timeouts]\nlogin = \"0s\"\n",
+        "{}/derper.toml:3: timeouts.login = \"0s\": with no time at all nobody could connect; \
+         give more than 0s",
+    ),
+    (
+        "tls.mode = \"off\"\n[timeouts]\nkeep_alive = \"2m\"\n",
+        "{}/derper.toml:3: timeouts.keep_alive = \"2m\": with timeouts.keep_alive_jitter this \
+         must stay below 2m0s, after which clients give up",
+    ),
+    (
+        "tls.mode = \"off\"\n[http]\nunknown_paths = \"500\"\n",
+        "{}/derper.toml:3: http.unknown_paths = \"500\": write home or 404",
+    ),
+    (
+        "tls.mode = \"off\"\n[listen]\nadress = \":1\"\n",
+        "{}/derper.toml:3: listen.adress is not a key of this file; did you mean \
+         listen.address?",
+    ),
+    (
+        "tls.mode = \"off\"\n[listen]\nhttp_port = \"80\"\n",
+        "{}/derper.toml:3: listen.http_port: a whole number is wanted here",
+    ),
+    (
+        "tls.mode = \"off\"\n[listen\n",
+        "the configuration has 2 mistakes:\n  \
+         {}/derper.toml:2: this is not TOML: unclosed table, expected `]`\n  \
+         tls.mode is not set; write manual, self-signed, letsencrypt, gcp or off",
+    ),
+    (
+        "tls.mode = \"off\"\ntls.mode = \"off\"\n",
+        "the configuration has 2 mistakes:\n  \
+         {}/derper.toml:2: this is not TOML: duplicate key\n  \
+         tls.mode is not set; write manual, self-signed, letsencrypt, gcp or off",
+    ),
+    (
+        "tls.mode = \"off\"\nstun.port = 65536\n",
+        "{}/derper.toml:2: stun.port = \"65536\": out of range; give a port from 0 to 65535",
+    ),
+    (
+        "tls.mode = \"off\"\nstun.address = \"everywhere\"\n",
+        "{}/derper.toml:2: stun.address = \"everywhere\": write an IP address, or :: for all addresses",
+    ),
+    (
+        "tls.mode = \"off\"\nadmin.socket = \"admin.sock\"\n",
+        "{}/derper.toml:2: admin.socket = \"admin.sock\": write an absolute path, such as \
+         /run/derper/admin.sock",
+    ),
+    (
+        "tls.mode = \"off\"\nlisten.unix_mode = \"rw\"\n",
+        "{}/derper.toml:2: listen.unix_mode = \"rw\": write it as chmod takes it, such as 0660",
+    ),
+    (
+        "tls.mode = \"off\"\nlisten.proxy_protocol = \"v2\"\n",
+        "{}/derper.toml:2: listen.proxy_protocol = \"v2\": write off or required",
+    ),
+    (
+        "tls.mode = \"off\"\nlisten.proxy_protocol_from = [\"10.0.0.0/8\"]\n",
+        "{}/derper.toml:2: listen.proxy_protocol_from = \"10.0.0.0/8\": it means nothing without \
+         listen.proxy_protocol = \"required\"; set that too",
+    ),
+    (
+        "tls.mode = \"off\"\nlisten.trusted_header = \"x-client\"\n\
+         listen.trusted_proxies = [\"::1\"]\n",
+        "{}/derper.toml:2: listen.trusted_header = \"x-client\": write x-forwarded-for, x-real-ip \
+         or forwarded",
+    ),
+    (
+        "tls.mode = \"off\"\nverify.policy = \"most\"\n",
+        "{}/derper.toml:2: verify.policy = \"most\": write any or all",
+    ),
+    (
+        "tls.mode = \"off\"\nverify.required = true\n",
+        "{}/derper.toml:2: verify.required: this would be an OPEN RELAY, for nothing says who may \
+         use it; name a list of keys with --allowlist, or somebody to ask with \
+         --verify-tailscaled, --verify-headscale or --verify-url",
+    ),
+    (
+        "tls.mode = \"off\"\nlog.level = \"loud=very\"\n",
+        "{}/derper.toml:2: log.level = \"loud=very\": write error, warn, info, debug or trace, or \
+         levels by module such as info,derp_server=debug",
+    ),
+    (
+        "tls.mode = \"off\"\nbootstrap_dns.unpublished = [\"a.example.com/\"]\n",
+        "{}/derper.toml:2: bootstrap_dns.unpublished = \"a.example.com/\": \"a.example.com/\" is \
+         not a host name; write NAME or NAME/TXTNAME",
+    ),
+    (
+        "tls.mode = \"off\"\nhttp.ace = \"yes\"\n",
+        "{}/derper.toml:2: http.ace: true or false is wanted here",
+    ),
+    (
+        "tls.mode = \"off\"\ndebug.trusted = [\"10.0.0.1\"]\n",
+        "{}/derper.toml:2: debug.trusted = \"10.0.0.1\": \"10.0.0.1\" is not a network; write it \
+         like 10.0.0.0/8 or fd00::/8",
+    ),
+    (
+        "tls.mode = \"off\"\nmesh.with = [\"b.example.com\"]\n",
+        "{}/derper.toml:2: mesh.with: other relays want the key that the region shares; put it \
+         into a file and name that with -mesh-psk-file",
+    ),
+];
 
 #[test]
 fn every_mistake_has_its_own_message() {
@@ -265,18 +442,15 @@ fn every_mistake_has_its_own_message() {
             "-secrets-url: this version cannot fetch secrets; put the mesh key into a file and \
              name it with -mesh-psk-file",
         ),
+        ("-ace=perhaps", &[], "-ace \"perhaps\": write true or false"),
         (
-            "-ace",
+            "-unpublished-bootstrap-dns-names x.example.com/a/b",
             &[],
-            "-ace: this version is no CONNECT proxy; remove the flag",
-        ),
-        (
-            "-unpublished-bootstrap-dns-names x.example.com/txt.example.com",
-            &[],
-            "-unpublished-bootstrap-dns-names: this version can only publish names; use \
-             -bootstrap-dns-names",
+            "-unpublished-bootstrap-dns-names \"x.example.com/a/b\": \"x.example.com/a/b\" is not a \
+             host name; write NAME or NAME/TXTNAME",
         ),
     ];
+    assert!(cases.len() + BROKEN_FILES.len() >= 80);
     for (flags, vars, message) in cases {
         let machine = Machine::new();
         let flags = format!("{GOOD} {flags}");
@@ -291,102 +465,81 @@ fn every_mistake_has_its_own_message() {
 
 #[test]
 fn mistakes_in_the_file_are_told_with_their_lines() {
-    // A whole file each; the message.
-    let cases: &[(&str, &str)] = &[
-        (
-            "key_file = \"{}/derper.key\"\n",
-            "tls.mode is not set; write manual, self-signed, letsencrypt, gcp or off",
-        ),
-        (
-            "[tls]\nmode = \"sometimes\"\n",
-            "{}/derper.toml:2: tls.mode = \"sometimes\": write manual, self-signed, letsencrypt, gcp or off",
-        ),
-        (
-            "[tls]\nmode = \"self-signed\"\n",
-            "hostname is not set; give the name or address that clients reach the relay by",
-        ),
-        (
-            "hostname = \"derp.example.com\"\ntls.mode = \"letsencrypt\"\ntls.hook = [\"/h\"]\n",
-            "{}/derper.toml:3: tls.hook = \"/h\": this is for manual mode only; remove it",
-        ),
-        (
-            "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.certificates = [\"/c\"]\n",
-            "{}/derper.toml:3: tls.certificates = \"/c\": \"/c\" names no key; write \
-             CERTIFICATE:KEY",
-        ),
-        (
-            "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.cert = \"/c\"\n",
-            "{}/derper.toml:3: tls.cert = \"/c\": tls.key is not set; the certificate's key is \
-             needed too",
-        ),
-        (
-            "hostname = \"derp.example.com\"\ntls.mode = \"manual\"\ntls.key = \"/k\"\n",
-            "{}/derper.toml:3: tls.key = \"/k\": tls.cert is not set; the key's certificate is \
-             needed too",
-        ),
-        (
-            "hostname = \"derp.example.com\"\ntls.mode = \"self-signed\"\ntls.cert = \"/c\"\n",
-            "{}/derper.toml:3: tls.cert = \"/c\": this is for manual mode only; remove it",
-        ),
-        (
-            "tls.mode = \"off\"\nstate_dir = \"{}/state\"\n",
-            "-c: {}/state/derper.key holds a secret and others than its owner may read it (mode \
-             0640); run: chmod 600 {}/state/derper.key",
-        ),
-        (
-            "tls.mode = \"off\"\nkey_file = \"{}/open.key\"\n",
-            "{}/derper.toml:2: key_file: {}/open.key holds a secret and others than its owner may \
-             read it (mode 0644); run: chmod 600 {}/open.key",
-        ),
-        (
-            "tls.mode = \"off\"\n[limits]\nclient_burst_bytes = \"1MiB\"\n",
-            "{}/derper.toml:3: limits.client_burst_bytes = \"1MiB\": it means nothing without \
-             limits.client_bytes_per_second; set that too",
-        ),
-        (
-            "tls.mode = \"off\"\n[limits]\nclient_bytes_per_second = \"1MB\"\n",
-            "{}/derper.toml:3: limits.client_bytes_per_second = \"1MB\": not a number of bytes; \
-             write it like 65536, 64KiB, 512MiB or 1GiB",
-        ),
-        (
-            "tls.mode = \"off\"\n[limits]\nclient_bytes_per_second = 1000\nclient_burst_bytes = 9\n",
-            "{}/derper.toml:4: limits.client_burst_bytes = \"9\": too small; give at least 65568",
-        ),
-        (
-            "tls.mode = \"off\"\n[limits]\npending_logins = 0\n",
-            "{}/derper.toml:3: limits.pending_logins = \"0\": out of range; give a whole number \
-             above 0",
-        ),
-        (
-            "tls.mode = \"off\"\n[timeouts]\nlogin = \"0s\"\n",
-            "{}/derper.toml:3: timeouts.login = \"0s\": with no time at all nobody could connect; \
-             give more than 0s",
-        ),
-        (
-            "tls.mode = \"off\"\n[timeouts]\nkeep_alive = \"2m\"\n",
-            "{}/derper.toml:3: timeouts.keep_alive = \"2m\": with timeouts.keep_alive_jitter this \
-             must stay below 2m0s, after which clients give up",
-        ),
-        (
-            "tls.mode = \"off\"\n[http]\nunknown_paths = \"500\"\n",
-            "{}/derper.toml:3: http.unknown_paths = \"500\": write home or 404",
-        ),
-        (
-            "tls.mode = \"off\"\n[listen]\nadress = \":1\"\n",
-            "{}/derper.toml:3: listen.adress is not a key of this file; did you mean \
-             listen.address?",
-        ),
-        (
-            "tls.mode = \"off\"\n[listen]\nhttp_port = \"80\"\n",
-            "{}/derper.toml:3: listen.http_port: a whole number is wanted here",
-        ),
-    ];
-    for (file, message) in cases {
+    for (file, message) in BROKEN_FILES {
         let machine = Machine::new();
         machine.write("state/derper.key", 0o640, KEY);
         let told = machine.build("", &[], file).expect_err(message);
         assert_eq!(told, *message, "{file}");
     }
+}
+
+/// A relay that runs by this file, and is told of each broken one. Nothing that it can be asked about
+/// changes, and each time it says what is wrong.
+#[tokio::test]
+async fn a_relay_that_runs_is_changed_by_none_of_them() {
+    let machine = Machine::new();
+    machine.write("state/derper.key", 0o640, KEY);
+    machine.write("nodes", 0o644, "");
+    let good = "tls.mode = \"off\"\nlisten.address = \"127.0.0.1:0\"\nstun.enabled = false\n\
+                state_dir = \"{}\"\nlimits.clients = 7\nverify.allowlist = \"{}/nodes\"\n\
+                http.home = \"blank\"\nmetrics.address = \"127.0.0.1:0\"\n";
+    let config = machine.good("", &[], good);
+    let app = App::bind(config, derper::clock::wall()).unwrap();
+    let [relay, operators] = [app.port(), app.metrics_port().unwrap()]
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let server = app.server().clone();
+    let before = server.tunables();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async {
+        drop(stopped.await);
+    };
+    let (reload, reloads) = mpsc::channel(1);
+    let task = tokio::spawn(app.run(shutdown, reloads));
+    let metrics = || async {
+        let text = get(operators, "/metrics").await;
+        let of_interest = |line: &&str| {
+            [
+                "derper_open_relay",
+                "derper_config_rejected",
+                "derper_config_reloads",
+            ]
+            .iter()
+            .any(|name| line.starts_with(name))
+        };
+        text.lines()
+            .filter(of_interest)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    for (count, (file, message)) in BROKEN_FILES.iter().enumerate() {
+        let mistakes = machine.reload("", &[], file).expect_err(message);
+        assert_eq!(machine.told(&mistakes), *message);
+        for news in [Err(mistakes.clone()), Err(mistakes)] {
+            // Room for the next one shows that the one before has been looked at.
+            reload.send(news).await.unwrap();
+        }
+        drop(reload.reserve().await.unwrap());
+        assert_eq!(server.tunables(), before, "{file}");
+        assert!(get(relay, "/").await.ends_with("\r\n\r\n"), "{file}");
+        let rejected = (count + 1) * 2;
+        let expected = format!(
+            "derper_config_rejected 1\nderper_config_reloads{{result=\"ok\"}} 0\n\
+             derper_config_reloads{{result=\"rejected\"}} {rejected}\nderper_open_relay 0"
+        );
+        assert_eq!(metrics().await, expected, "{file}");
+    }
+    stop.send(()).unwrap();
+    task.await.unwrap().unwrap();
+}
+
+/// The whole answer to a request.
+async fn get(addr: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    answer
 }
 
 #[test]

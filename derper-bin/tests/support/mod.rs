@@ -1,7 +1,10 @@
 //! A relay that runs in this process, and clients for it: real sockets on loopback.
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use derp_client::{Client, Connector, Login, Received, Target};
@@ -12,6 +15,8 @@ use derper::config::{Config, Surroundings};
 use derper::derpmap_hint::Hint;
 use derper::env::Vars;
 use derper::gather::gather;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -52,6 +57,8 @@ pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     /// The port beside TLS, where there is one.
     pub(crate) http: Option<SocketAddr>,
+    /// The port for operators, where there is one.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) hint: Option<Hint>,
     pub(crate) server: derp_server::Server,
     pub(crate) reload: mpsc::Sender<derper::signals::Reload>,
@@ -65,6 +72,8 @@ impl Running {
         let addr = SocketAddr::from(([127, 0, 0, 1], app.port()));
         let http = app.http_port();
         let http = http.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let metrics = app.metrics_port();
+        let metrics = metrics.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let hint = app.hint().cloned();
         let server = app.server().clone();
         let (reload, reloads) = mpsc::channel(1);
@@ -76,6 +85,7 @@ impl Running {
         Self {
             addr,
             http,
+            metrics,
             hint,
             server,
             reload,
@@ -105,6 +115,34 @@ pub(crate) async fn get(addr: SocketAddr, request: &str) -> String {
         .await
         .expect("an answer in text");
     answer
+}
+
+/// Sends a request as it is over TLS to a relay with this certificate; the whole answer.
+pub(crate) async fn over_tls(addr: SocketAddr, cert: PathBuf, request: String) -> String {
+    let exchange = move || {
+        let mut roots = rustls::RootCertStore::empty();
+        let cert = CertificateDer::from_pem_file(cert).expect("a certificate");
+        roots.add(cert).expect("it can be trusted");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tls = rustls::ClientConnection::new(Arc::new(config), addr.ip().into());
+        let tcp = std::net::TcpStream::connect(addr).expect("the relay listens");
+        tcp.set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a timeout");
+        let mut stream = rustls::StreamOwned::new(tls.expect("an address"), tcp);
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        // Not every end is a good-bye.
+        let _ended = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).expect("text")
+    };
+    tokio::task::spawn_blocking(exchange)
+        .await
+        .expect("no panic")
 }
 
 pub(crate) fn client_key(byte: u8) -> NodePrivate {

@@ -35,7 +35,7 @@ fn without_flags_all_but_bandwidth_is_probed() {
             tls: interval,
             stun: interval,
             mesh: interval,
-            bandwidth: None
+            ..PlanOptions::default()
         }
     );
     let source = "https://login.tailscale.com/derpmap/default"
@@ -66,6 +66,7 @@ fn intervals_choose_what_is_probed() {
             stun: None,
             mesh: Some(Duration::from_secs(60)),
             bandwidth: Some((Duration::from_secs(10), 16)),
+            ..PlanOptions::default()
         }
     );
     assert_eq!(config.source, Source::File("/m".into()));
@@ -93,8 +94,10 @@ fn what_this_version_does_not_have_is_refused_by_name() {
                 .to_owned(),
         ),
         (
-            "-once -qd-packets-per-second 5",
-            "-qd-packets-per-second: this version has no queuing delay probe".to_owned(),
+            "-once -qd-packets-per-second 1001",
+            "-qd-packets-per-second: 1001 is more than 1000; -bw-interval probes how much gets \
+             through"
+                .to_owned(),
         ),
         (
             "-once -secrets-url https://setec.test",
@@ -107,12 +110,6 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         (
             "-once -secrets-cache-dir /c",
             format!("-secrets-cache-dir: {secrets}"),
-        ),
-        (
-            "-once -derp-map local",
-            "-derp-map: \"local\", the map of this machine's tailscaled, is not in this version; \
-             save it with `tailscale debug derp-map` and give the file"
-                .to_owned(),
         ),
     ];
     for (line, mistake) in cases {
@@ -133,14 +130,17 @@ fn what_this_version_does_not_have_is_refused_by_name() {
 #[test]
 fn all_mistakes_are_told_at_once() {
     let mistakes = build(
-        "-derp-map /m -once=x -interval 0 -tls-interval 15 -bw-probe-size-bytes many -spread=y",
+        "-derp-map ftp://m -once=x -interval 0 -tls-interval 15 -bw-probe-size-bytes many -spread=y \
+         -format xml -server-key k",
         &[("HTTPS_PROXY", "ftp://proxy.test")],
     );
     let mistakes = mistakes.unwrap_err();
     let starts = [
-        "-derp-map: \"/m\" is none of https",
+        "-derp-map: \"ftp://m\" is none of https",
         "-once is a switch: write true or false",
         "-interval must be longer than zero",
+        "-format: \"xml\" is none of text, json, junit and nagios",
+        "-server-key: \"k\" is neither a key like nodekey:",
         "-bw-probe-size-bytes: \"many\" is not a whole number",
         "-tls-interval: \"15\": missing unit in duration; write one like 15s or 1m30s",
         "-spread is a switch: write true or false",
@@ -205,4 +205,49 @@ fn what_is_odd_is_told_and_no_mistake() {
             "what follows the flags is ignored: more words".to_owned(),
         ]
     );
+}
+
+#[test]
+fn our_own_probes_are_asked_for_one_by_one_or_all() {
+    let of = |line: &str| {
+        let plan = build(&format!("-once {line}"), &[]).unwrap().plan;
+        [plan.http, plan.websocket, plan.info, plan.convergence]
+            .map(|interval| interval.map_or(0, |interval| interval.as_secs()))
+    };
+    assert_eq!(of(""), [0; 4]);
+    assert_eq!(of("-all"), [15; 4]);
+    assert_eq!(
+        of("-all -http-interval 1m -websocket-interval 0"),
+        [60, 0, 15, 15]
+    );
+    assert_eq!(of("-convergence-interval 30s"), [0, 0, 0, 30]);
+    let key = format!("nodekey:{KEY}");
+    assert_eq!(of(&format!("-server-key {key}")), [0, 0, 15, 0]);
+    let line = format!("-once -server-key n1={key} -expect-refused n1,r2 -qd-packets-per-second 5");
+    let plan = build(&line, &[]).unwrap().plan;
+    let pace = Pace {
+        packets_per_second: 5,
+        packet_timeout: Duration::from_secs(5),
+    };
+    let every = Duration::from_secs(15);
+    assert_eq!(
+        (plan.queue_delay, plan.admission),
+        (Some((every, pace)), Some(every))
+    );
+    let names = ["n1", "r2"].map(str::to_owned).to_vec();
+    assert_eq!(
+        (plan.refused, plan.keyed),
+        (Refused::At(names.clone()), names[..1].to_vec())
+    );
+}
+
+#[test]
+fn results_have_one_form() {
+    let format = |line: &str| build(&format!("-once {line}"), &[]).map(|config| config.format);
+    assert_eq!(format(""), Ok(Format::Text));
+    assert_eq!(format("-json"), Ok(Format::Json));
+    assert_eq!(format("-json -format json"), Ok(Format::Json));
+    assert_eq!(format("-format nagios"), Ok(Format::Nagios));
+    let two = "derpprobe: -json and -format ask for different forms\n";
+    assert_eq!(format("-json -format junit"), Err(two.to_owned()));
 }

@@ -1,6 +1,7 @@
 //! Maps and options in, names and errors out.
 
 use super::*;
+use crate::subject::Class;
 
 const SECONDS_15: Option<Duration> = Some(Duration::from_secs(15));
 
@@ -111,7 +112,7 @@ fn each_kind_has_its_own_interval() {
         stun: None,
         mesh: seconds(2),
         bandwidth: Some((Duration::from_secs(10), 7)),
-        region: None,
+        ..PlanOptions::default()
     };
     let probes = plan(&map(&[(1, "r", &[node("n1")])]), &options).unwrap();
     let n1 = Arc::new(node("n1"));
@@ -119,18 +120,35 @@ fn each_kind_has_its_own_interval() {
         from: Arc::clone(&n1),
         to: Arc::clone(&n1),
     };
-    let planned = |name: &str, seconds, job| Planned {
-        name: name.to_owned(),
-        interval: Duration::from_secs(seconds),
-        job,
+    let region = DerpRegion {
+        region_code: "r".to_owned(),
+        ..DerpRegion::default()
     };
+    let planned = |name: &str, seconds, class, job| {
+        let subject = Subject::of_node(class, 1, &region, &n1);
+        let subject = match &job {
+            Job::Relay(pair) | Job::Bandwidth(pair, _) => subject.with_receiver(&pair.to),
+            _ => subject,
+        };
+        Planned {
+            name: name.to_owned(),
+            interval: Duration::from_secs(seconds),
+            subject: Arc::new(subject),
+            job,
+        }
+    };
+    let bandwidth = Job::Bandwidth(pair.clone(), 7);
     assert_eq!(
         probes,
         [
-            planned("derp/r/n1/tls", 1, Job::Tls(n1)),
-            planned("derp/r/n1/n1/mesh", 2, Job::Relay(pair.clone())),
-            planned("derp/r/n1/n1/bw", 10, Job::Bandwidth(pair, 7)),
+            planned("derp/r/n1/tls", 1, Class::Tls, Job::Tls(Arc::clone(&n1))),
+            planned("derp/r/n1/n1/mesh", 2, Class::Relay, Job::Relay(pair)),
+            planned("derp/r/n1/n1/bw", 10, Class::Bandwidth, bandwidth),
         ]
+    );
+    assert_eq!(
+        probes.iter().map(Planned::is_heavy).collect::<Vec<_>>(),
+        [false, false, true]
     );
     let timeouts: Vec<_> = probes
         .iter()
@@ -280,4 +298,79 @@ fn more_than_anybody_means_is_refused_before_it_is_made() {
         plan(&map(&[(-1, "r", &[])]), &all()),
         Err(PlanError::NegativeRegion(-1))
     );
+}
+
+/// Everything that the reference does not have, at this region.
+fn ours() -> PlanOptions {
+    PlanOptions {
+        http: SECONDS_15,
+        websocket: SECONDS_15,
+        info: SECONDS_15,
+        admission: SECONDS_15,
+        convergence: SECONDS_15,
+        ..PlanOptions::default()
+    }
+}
+
+#[test]
+fn what_the_reference_does_not_have_is_probed_where_it_makes_sense() {
+    let on_80 = DerpNode {
+        can_port80: true,
+        ..node("n2")
+    };
+    let two = map(&[(1, "r", &[node("n1"), on_80])]);
+    assert_eq!(
+        names(&two, &ours()),
+        [
+            "derp/r/n1/http",
+            "derp/r/n1/info",
+            "derp/r/n1/ws",
+            "derp/r/n1/n2/convergence",
+            "derp/r/n2/http",
+            "derp/r/n2/http80",
+            "derp/r/n2/info",
+            "derp/r/n2/ws",
+            "derp/r/n2/n1/convergence",
+        ]
+    );
+}
+
+#[test]
+fn nobody_is_both_turned_away_and_let_in() {
+    let two = map(&[(1, "a", &[node("n1")]), (2, "b", &[node("n2")])]);
+    let refusing = |names: &str, has_mesh_key| PlanOptions {
+        refused: names.parse().unwrap(),
+        mesh: SECONDS_15,
+        http: None,
+        has_mesh_key,
+        ..ours()
+    };
+    let of_n1 = ["derp/a/n1/info", "derp/a/n1/ws", "derp/a/n1/n1/mesh"];
+    let of_n2 = ["derp/b/n2/info", "derp/b/n2/ws", "derp/b/n2/n2/mesh"];
+    for names_of_b in ["b", "2", "n2"] {
+        let refused = ["derp/b/n2/admission"];
+        let without_key = [&of_n1[..], &refused].concat();
+        assert_eq!(names(&two, &refusing(names_of_b, false)), without_key);
+        let with_key = [&of_n1[..], &refused, &of_n2].concat();
+        assert_eq!(names(&two, &refusing(names_of_b, true)), with_key);
+    }
+    let everywhere = names(&two, &refusing("all", false));
+    assert_eq!(everywhere, ["derp/a/n1/admission", "derp/b/n2/admission"]);
+}
+
+#[test]
+fn names_that_are_nowhere_are_no_relays_that_are_well() {
+    let one = map(&[(1, "a", &[node("n1")])]);
+    let options = PlanOptions {
+        refused: "n1,n2".parse().unwrap(),
+        ..all()
+    };
+    let nobody = PlanError::NobodyRefuses("n2".to_owned());
+    assert_eq!(plan(&one, &options), Err(nobody));
+    let options = PlanOptions {
+        keyed: vec!["n1".to_owned(), "n3".to_owned()],
+        ..all()
+    };
+    let nobody = PlanError::NoSuchNode("n3".to_owned());
+    assert_eq!(plan(&one, &options), Err(nobody));
 }

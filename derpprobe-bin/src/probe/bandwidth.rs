@@ -3,15 +3,19 @@
 //! Relays drop packets of whoever sends more than the receiver takes. At most thirty are under way
 //! at a time, which every relay holds.
 
+use std::time::Duration;
+
 use derp_client::{ClientReader, ClientWriter, Received, RecvError};
 use derp_proto::{MAX_PACKET_LEN, NodePublic};
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::Prober;
 use super::connection::{ConnectionFault, End, Ends, FirstPackets, Guise, connect, random};
 use super::relay::{PacketFault, check_packet, send_one};
 use crate::deadline::Deadline;
+use crate::outcome::{Findings, Unit};
 use crate::plan::Pair;
 
 /// How many packets may be under way: two fewer than a relay's queue for a client holds.
@@ -43,6 +47,7 @@ pub(super) async fn probe(
     pair: &Pair,
     bytes: u64,
     deadline: Deadline,
+    findings: &mut Findings,
 ) -> Result<(), BandwidthFault> {
     let mut ends = connect(prober, pair, Guise::Plain, deadline).await?;
     let keys = ends.keys();
@@ -64,10 +69,13 @@ pub(super) async fn probe(
         });
     }
     let mut transfer = Transfer::new(ends, payload);
+    let begin = Instant::now();
     let done = deadline
         .keep("waiting for packets to arrive", transfer.run())
         .await;
-    let arrived = transfer.arrived;
+    let (arrived, took) = (transfer.arrived, begin.elapsed());
+    let is_whole = matches!(done, Ok(Ok(())));
+    tell(bytes, took, is_whole, findings);
     match done.map_err(PacketFault::from).and_then(|done| done) {
         Ok(()) => {
             transfer.end().await;
@@ -80,6 +88,19 @@ pub(super) async fn probe(
             fault,
         }),
     }
+}
+
+/// Notes how fast the transfer was, where it came to its end.
+#[expect(clippy::cast_precision_loss, reason = "nobody sends 2^53 bytes")]
+fn tell(bytes: u64, took: Duration, is_whole: bool, findings: &mut Findings) {
+    if !is_whole {
+        return;
+    }
+    let bytes = bytes as f64;
+    findings.number("bytes", bytes, Unit::Bytes);
+    findings.seconds("transfer_seconds", took);
+    let rate = bytes / took.as_secs_f64().max(1e-6);
+    findings.number("bytes_per_second", rate, Unit::BytesPerSecond);
 }
 
 /// The packets of a probe. Each is made when it is needed, so that they take no memory.

@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
+use crate::outcome::Findings;
 use crate::trust::Trust;
 
 /// How long before its end a certificate should have been renewed (`prober/tls.go`).
@@ -146,6 +147,18 @@ pub(super) fn judge(
         }
     }
     faults
+}
+
+/// Notes until when the server's own certificate is valid, whoever signed it.
+pub(super) fn tell(chain: &[CertificateDer<'_>], now: UnixTime, findings: &mut Findings) {
+    let Some(Ok((_, cert))) = chain.first().map(|der| X509Certificate::from_der(der)) else {
+        return;
+    };
+    let until = cert.validity().not_after;
+    let end = u64::try_from(until.timestamp()).unwrap_or_default();
+    let left = Duration::from_secs(end.saturating_sub(now.as_secs()));
+    findings.seconds("certificate_seconds_left", left);
+    findings.fact("certificate_until", date(until));
 }
 
 fn validity(cert: &X509Certificate<'_>, now: UnixTime) -> Option<CertificateFault> {

@@ -3,8 +3,10 @@
 use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
 use std::time::Duration;
 
-use derp_client::{Client, ConnectError, Fault, Login, Received, RecvError, SendError, Target};
-use derp_proto::{ClientInfo, DISCO_MIN_LEN, DerpNode, NodePrivate, NodePublic};
+use derp_client::{
+    Client, ConnectError, Fault, Login, PingError, Received, RecvError, SendError, Target,
+};
+use derp_proto::{ClientInfo, DISCO_MIN_LEN, DerpNode, NodePrivate, NodePublic, ServerInfo};
 use rustls::{CertificateError, Error as TlsError, OtherError};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -35,6 +37,9 @@ pub enum ConnectionFault {
     /// Nothing could be sent.
     #[error("cannot send through relay {0}")]
     Send(String, #[source] SendError),
+    /// A ping was not answered.
+    #[error("relay {0} does not answer a ping")]
+    NoPong(String, #[source] PingError),
     /// It took too long.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
@@ -65,6 +70,8 @@ pub(super) enum Guise {
     Prober,
     /// A client like others, so that relays do not log each of many packets.
     Plain,
+    /// A client like others that does not know the mesh key.
+    Stranger,
 }
 
 /// A client that was admitted.
@@ -76,6 +83,8 @@ pub(super) struct End {
     pub(super) key: NodePublic,
     /// The connection.
     pub(super) client: Client,
+    /// What the relay said when it admitted the client.
+    pub(super) greeting: ServerInfo,
 }
 
 /// Both ends of the way of a probe's packets.
@@ -100,7 +109,7 @@ pub(super) struct FirstPackets {
 }
 
 impl FirstPackets {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let random_rest = random::<{ DISCO_MIN_LEN - PATH_DISCOVERY.len() }>();
         Self {
             packet: random(),
@@ -142,7 +151,8 @@ pub(super) async fn connect(
     })
 }
 
-async fn admitted(
+/// Connects to a node, and waits until the relay admits the probe.
+pub(super) async fn admitted(
     prober: &Prober,
     node: &DerpNode,
     guise: Guise,
@@ -152,7 +162,7 @@ async fn admitted(
     let login = Login {
         info: ClientInfo {
             is_prober: guise == Guise::Prober,
-            mesh_key: prober.mesh_key.clone(),
+            mesh_key: prober.mesh_key.clone().filter(|_| guise != Guise::Stranger),
             ..ClientInfo::plain()
         },
         ..Login::new(private.clone())
@@ -167,10 +177,11 @@ async fn admitted(
         .await?
     {
         // Nothing else can be the first.
-        Ok(Received::ServerInfo(_)) => Ok(End {
+        Ok(Received::ServerInfo(greeting)) => Ok(End {
             node: name,
             key: private.public(),
             client,
+            greeting,
         }),
         Ok(_) => Err(ConnectionFault::NotAdmitted(name)),
         Err(err) => Err(match ConnectionFault::ended(&name, err) {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Prober;
 use super::connection::{ConnectionFault, Ends, Guise, connect};
 use crate::deadline::{Deadline, TimedOut};
+use crate::outcome::Findings;
 use crate::plan::Pair;
 
 /// How long relays may take to tell each other of a client that came.
@@ -95,16 +96,19 @@ pub(super) async fn probe(
     prober: &Prober,
     pair: &Pair,
     deadline: Deadline,
+    findings: &mut Findings,
 ) -> Result<(), RelayFault> {
     let mut ends = connect(prober, pair, Guise::Prober, deadline).await?;
     let keys = ends.keys();
     let doing = "waiting for the packet to arrive";
+    let begin = Instant::now();
     let sent = deadline
         .keep(doing, send_one(&mut ends))
         .await
         .map_err(PacketFault::from);
     match sent.and_then(|sent| sent) {
         Ok(()) => {
+            findings.seconds("relay_seconds", begin.elapsed());
             // Else relays would log that the connections broke.
             tokio::join!(ends.from.client.shutdown(), ends.to.client.shutdown());
             Ok(())

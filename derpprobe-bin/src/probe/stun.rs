@@ -1,11 +1,16 @@
-//! Does the node answer STUN, and from the address that was asked?
+//! Does the node answer STUN, from the address that was asked, and with an address that can be
+//! ours?
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use derp_stun::{ProbeError, ProbeOptions};
 use thiserror::Error;
+use tokio::net::UdpSocket;
 
+use super::reported::{self, ReportedFault};
 use crate::deadline::Deadline;
+use crate::outcome::Findings;
 
 /// What is wrong with a node's STUN.
 #[derive(Debug, Error)]
@@ -34,11 +39,22 @@ pub enum StunFault {
         /// Who answered.
         answered: SocketAddr,
     },
+    /// The address in the answer is not ours.
+    #[error(transparent)]
+    Reported(#[from] ReportedFault),
 }
 
-pub(super) async fn probe(server: SocketAddr, deadline: Deadline) -> Result<(), StunFault> {
+pub(super) async fn probe(
+    server: SocketAddr,
+    deadline: Deadline,
+    findings: &mut Findings,
+) -> Result<(), StunFault> {
     let options = ProbeOptions::within(deadline.remaining());
-    let report = derp_stun::probe(server, options)
+    let asked = SocketAddr::new(server.ip().to_canonical(), server.port());
+    let prepare = |err| StunFault::Probe(ProbeError::Prepare(err));
+    let socket = bind(asked).await.map_err(prepare)?;
+    let own_port = socket.local_addr().map_err(prepare)?.port();
+    let report = derp_stun::probe_on(&socket, asked, options)
         .await
         .map_err(|err| match err {
             ProbeError::NoAnswer {
@@ -48,14 +64,34 @@ pub(super) async fn probe(server: SocketAddr, deadline: Deadline) -> Result<(), 
             } => StunFault::Silent { server, requests },
             err => StunFault::Probe(err),
         })?;
-    let asked = SocketAddr::new(server.ip().to_canonical(), server.port());
+    findings.seconds("round_trip_seconds", report.rtt);
+    findings.fact("reported_address", report.mapped.to_string());
     if report.answered_by != asked {
         return Err(StunFault::AnotherAddress {
             asked,
             answered: report.answered_by,
         });
     }
+    if let Some(own) = own_address(asked, own_port).await {
+        reported::check(asked, own, report.mapped)?;
+    }
     Ok(())
+}
+
+/// A socket of the server's family that takes answers from everybody.
+async fn bind(server: SocketAddr) -> io::Result<UdpSocket> {
+    match server {
+        SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await,
+        SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await,
+    }
+}
+
+/// This machine's address towards the server, with the port of the socket that asked. Nothing is
+/// sent: the system alone decides by which of its addresses it would.
+async fn own_address(server: SocketAddr, port: u16) -> Option<SocketAddr> {
+    let socket = bind(server).await.ok()?;
+    socket.connect(server).await.ok()?;
+    Some(SocketAddr::new(socket.local_addr().ok()?.ip(), port))
 }
 
 #[cfg(test)]
@@ -63,10 +99,51 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use derp_stun::{BindingRequest, BindingResponse, MAX_RESPONSE_LEN};
+    use derp_stun::{BindingRequest, BindingResponse, MAX_RESPONSE_LEN, StunServer};
     use tokio::net::UdpSocket;
 
     use super::*;
+
+    async fn asked_by_us(server: SocketAddr, time: Duration) -> Result<(), StunFault> {
+        probe(server, Deadline::after(time), &mut Findings::default()).await
+    }
+
+    #[tokio::test]
+    async fn a_server_of_ours_tells_our_address_in_both_families() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let stun = StunServer::bind(local.parse().unwrap()).unwrap();
+            let server = stun.local_addr();
+            let serving = tokio::spawn(async move { stun.serve().await });
+            let mut findings = Findings::default();
+            let deadline = Deadline::after(Duration::from_secs(10));
+            probe(server, deadline, &mut findings).await.unwrap();
+            let [(what, address)] = &findings.facts[..] else {
+                panic!("{findings:?}");
+            };
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!((*what, address.ip()), ("reported_address", server.ip()));
+            serving.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_tells_another_address_is_bad() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let server = socket.local_addr().unwrap();
+        let script = async {
+            let mut buffer = [0; 2048];
+            let (len, client) = socket.recv_from(&mut buffer).await.unwrap();
+            let txid = BindingRequest::parse(&buffer[..len]).unwrap().txid;
+            let mut out = [0; MAX_RESPONSE_LEN];
+            let mapped = "192.0.2.7:1234".parse().unwrap();
+            let len = BindingResponse { txid, mapped }.encode(&mut out);
+            socket.send_to(&out[..len], client).await.unwrap();
+        };
+        let (result, ()) = tokio::join!(asked_by_us(server, Duration::from_secs(10)), script);
+        let words = result.unwrap_err().to_string();
+        let start = "the server says that it was asked by 192.0.2.7:1234, and it was 127.0.0.1:";
+        assert!(words.starts_with(start), "{words}");
+    }
 
     #[tokio::test]
     async fn an_answer_from_another_address_is_a_fault() {
@@ -87,10 +164,7 @@ mod tests {
             .encode(&mut out);
             other.send_to(&out[..len], client).await.unwrap();
         };
-        let (result, ()) = tokio::join!(
-            probe(server, Deadline::after(Duration::from_secs(10))),
-            script
-        );
+        let (result, ()) = tokio::join!(asked_by_us(server, Duration::from_secs(10)), script);
         let expected = format!(
             "{server} was asked and {elsewhere} answered, which clients behind NAT never see; bind \
              the server to one address"
@@ -102,7 +176,7 @@ mod tests {
     async fn silence_says_what_to_look_at() {
         let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let server = silent.local_addr().unwrap();
-        let fault = probe(server, Deadline::after(Duration::from_secs(12)))
+        let fault = asked_by_us(server, Duration::from_secs(12))
             .await
             .unwrap_err();
         let expected = format!(

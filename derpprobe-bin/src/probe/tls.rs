@@ -5,24 +5,19 @@
 //! found afterwards, all of it at once and with dates.
 
 use std::io;
-use std::sync::Arc;
 
 use derp_client::{CertCheck, TargetError};
 use derp_proto::DerpNode;
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{ServerName, UnixTime};
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::certificate::{self, CertificateFault};
 use super::dial::{DialFault, dial};
 use super::revocation::{self, RevocationFault};
+use super::witness;
 use crate::deadline::{Deadline, TimedOut};
-use crate::trust::{Trust, provider};
+use crate::outcome::Findings;
+use crate::trust::Trust;
 use crate::web::Web;
 
 /// What is wrong with a node's certificate, or with the way to it.
@@ -62,18 +57,20 @@ pub(super) async fn probe(
     trust: &Trust,
     web: &Web,
     deadline: Deadline,
+    findings: &mut Findings,
 ) -> Result<(), TlsFault> {
     let check = CertCheck::of_node(node)?;
     let host = ServerName::try_from(node.host_name.clone());
     let host = host.map_err(|_| TargetError::HostName(node.host_name.clone()))?;
     let tcp = dial(node, deadline).await?;
-    let shown = handshake(tcp, host.clone());
-    let shown = deadline
-        .keep("waiting for the TLS handshake", shown)
+    let handshake = witness::connect(tcp, host.clone());
+    let stream = deadline
+        .keep("waiting for the TLS handshake", handshake)
         .await?;
-    let chain = shown.map_err(TlsFault::Handshake)?;
+    let chain = witness::shown(&stream.map_err(TlsFault::Handshake)?);
     // The one reading of the time of day: all that is judged by it is judged by the same.
     let now = UnixTime::now();
+    certificate::tell(&chain, now, findings);
     let faults = certificate::judge(&chain, &check, &host, trust, now);
     if !faults.is_empty() {
         return Err(TlsFault::Certificate(faults));
@@ -85,73 +82,4 @@ pub(super) async fn probe(
         CertCheck::Pin(_) | CertCheck::Insecure => return Ok(()),
     };
     Ok(revocation::check(&chain, name, trust, web, now, deadline).await?)
-}
-
-/// The certificates that the server shows, of the first of which it holds the key.
-async fn handshake(
-    tcp: TcpStream,
-    host: ServerName<'static>,
-) -> io::Result<Vec<CertificateDer<'static>>> {
-    let provider = provider();
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has cipher suites for TLS 1.2 and 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Witness(provider)))
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(host, tcp)
-        .await?;
-    let (_, session) = stream.get_ref();
-    Ok(session.peer_certificates().unwrap_or_default().to_vec())
-}
-
-/// Takes every certificate, but only from whom holds its key.
-#[derive(Debug)]
-struct Witness(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

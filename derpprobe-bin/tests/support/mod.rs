@@ -7,12 +7,16 @@ pub(crate) mod authority;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use derp_client::{Connector, Roots, Target};
+use derp_mesh::{LinkStatus, Mesh, Peer};
 use derp_proto::{DerpMap, DerpNode, DerpRegion, MeshKey, NodePrivate};
 use derp_server::tls::{CertifiedChain, ServedCertificate, ServerTls, SniPolicy};
 use derp_server::{ListenOptions, Server, ServerBuilder};
 use derp_stun::StunServer;
+use rustls::RootCertStore;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -39,7 +43,7 @@ impl Fleet {
     ) -> SocketAddr {
         self.last_key += 1;
         let mesh_key = MeshKey::from_secret_text(MESH_KEY).expect("a key");
-        let builder = Server::builder(NodePrivate::from_random([self.last_key; 32]));
+        let builder = Server::builder(own_key(self.last_key));
         let server = change(builder.workers(1).mesh_key(mesh_key))
             .start()
             .expect("threads");
@@ -64,6 +68,33 @@ impl Fleet {
         address
     }
 
+    /// Lets these relays, which were started first, follow one another; returns when they do.
+    pub(crate) async fn mesh(&mut self, nodes: &[DerpNode], roots: &RootCertStore) {
+        let roots = Roots::Custom(Arc::new(roots.clone()));
+        let connector = Connector::new().with_roots(roots);
+        let mesh_key = MeshKey::from_secret_text(MESH_KEY).expect("a key");
+        let mut meshes = Vec::new();
+        for (at, server) in self.servers.iter().take(nodes.len()).enumerate() {
+            let key = own_key(u8::try_from(at + 1).expect("few relays"));
+            let mut mesh = Mesh::new(server.clone(), key, mesh_key.clone(), connector.clone());
+            for (_, other) in nodes.iter().enumerate().filter(|(other, _)| *other != at) {
+                mesh = mesh.with_peer(Peer::new(&other.name, Target::Node(other.clone())));
+            }
+            meshes.push(mesh.clone());
+            self.tasks.spawn(async move { match mesh.run().await {} });
+        }
+        let is_up = |mesh: &Mesh| mesh.links().iter().all(LinkStatus::is_up);
+        while !meshes.iter().all(is_up) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// How many clients came in WebSockets to any of the relays.
+    pub(crate) fn in_websockets(&self) -> u64 {
+        let came = |server: &Server| server.metrics().gauges().websocket_accepts.get();
+        self.servers.iter().map(came).sum()
+    }
+
     /// Starts a STUN server; its port.
     pub(crate) fn stun(&mut self) -> u16 {
         let server = StunServer::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
@@ -72,6 +103,37 @@ impl Fleet {
             server.serve().await;
         });
         port
+    }
+
+    /// Starts a web server over TLS that has none of the pages that it is asked for.
+    pub(crate) async fn web_server(&mut self, identity: &Identity) -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.cert.clone()], identity.key.clone_key())
+            .expect("a certificate");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("a bound socket");
+        self.tasks.spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(tcp).await else {
+                    continue;
+                };
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    if !matches!(stream.read_buf(&mut request).await, Ok(1..)) {
+                        break;
+                    }
+                }
+                let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                let _hung_up = stream.write_all(answer).await;
+                let _hung_up = stream.shutdown().await;
+            }
+        });
+        address
     }
 
     /// Accepts connections, and never says anything.
@@ -87,11 +149,29 @@ impl Fleet {
         address
     }
 
+    /// Accepts connections, and says what means nothing to anybody, without an end.
+    pub(crate) async fn rubbish(&mut self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("a bound socket");
+        self.tasks.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // As long as somebody takes it.
+                tokio::spawn(async move { while stream.write_all(&[0xa5; 4096]).await.is_ok() {} });
+            }
+        });
+        address
+    }
+
     pub(crate) async fn shutdown(self) {
         for server in &self.servers {
             server.shutdown().await;
         }
     }
+}
+
+/// The key of a relay, by the order in which they were started, from 1 on.
+pub(crate) fn own_key(number: u8) -> NodePrivate {
+    NodePrivate::from_random([number; 32])
 }
 
 /// A node of a map with this name, at an address on loopback, without STUN.

@@ -123,7 +123,10 @@ fn run(name: &str, command: &mut Command) -> Result<()> {
 impl Recipe {
     fn settings(&self) -> Result<Value> {
         let settings = settings(&fs::read_to_string(shell::root().join(self.containerfile))?)?;
-        ensure!(settings["User"] == self.user, "the image's user has changed");
+        ensure!(
+            settings["User"] == self.user,
+            "the image's user has changed"
+        );
         Ok(settings)
     }
 }

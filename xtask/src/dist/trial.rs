@@ -125,7 +125,10 @@ pub(super) fn with_tailscaled(context: &Path) -> Result<()> {
     let mut container = Command::new("unshare");
     variables(&mut container);
     container.args(["--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh"]);
-    container.args(&flags).env("ROOT", &root).env("APP", app.path());
+    container
+        .args(&flags)
+        .env("ROOT", &root)
+        .env("APP", app.path());
     let mut container = Running(container.spawn().context("cannot run unshare")?);
     let first = first_process(container.0.id())?;
     let exec = |words: &[&str]| {

@@ -144,7 +144,7 @@ async fn a_pooled_connection_can_still_become_a_clients() {
         fast_start: true,
         ideal_node: true,
     };
-    assert_eq!(asked.upgrade, Upgrade::Derp(derp));
+    assert_eq!(asked.wanted, Wanted::Upgrade(Upgrade::Derp(derp)));
     let mut received = asked.received.to_vec();
     send(&mut client, "more").await;
     client.shutdown().await.unwrap();
@@ -314,4 +314,58 @@ async fn port_80_never_upgrades() {
         "{response}"
     );
     serving.await.unwrap();
+}
+
+/// Leads everybody who asks to this host and port.
+#[derive(Debug)]
+struct Leads(Connect);
+
+impl crate::Extra for Leads {
+    fn respond(&self, _: &Request<()>, _: &ConnMeta) -> Option<Response<Bytes>> {
+        None
+    }
+
+    fn may_debug(&self, _: &Request<()>, _: &ConnMeta) -> bool {
+        false
+    }
+
+    fn connect(&self, _: &Request<()>, _: &ConnMeta) -> Connect {
+        self.0.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connect_leads_elsewhere_over_tls_alone_and_where_somebody_says_so() {
+    const CONNECT: &str = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\nearly";
+    let to = Connect::To("b.example:443".to_owned());
+    let tls = Some(derp_verify::TlsVersion::V1_3);
+    for (connect, tls, expected) in [
+        (to.clone(), tls, None),
+        (to, None, Some("CONNECT not enabled\n")),
+        (Connect::Off, tls, Some("CONNECT not enabled\n")),
+        (Connect::Refused, tls, Some("Invalid CONNECT target\n")),
+    ] {
+        let pages = Arc::new(Pages::new(PagesConfig::default(), Leads(connect)));
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let mut conn = ConnMeta::default();
+        conn.tls = tls;
+        let serving = tokio::spawn(async move {
+            let nobody = TrustedProxies::default();
+            serve_pages(server, Bytes::new(), pages, conn, &nobody).await
+        });
+        send(&mut client, CONNECT).await;
+        if let Some(body) = expected {
+            let response = read_all(&mut client).await;
+            assert!(
+                response.starts_with("HTTP/1.1 403 Forbidden\r\n"),
+                "{response}"
+            );
+            assert!(response.ends_with(body), "{response}");
+            assert!(serving.await.unwrap().is_none());
+            continue;
+        }
+        let asked = serving.await.unwrap().unwrap();
+        assert_eq!(asked.received, "early");
+        assert_eq!(asked.wanted, Wanted::Tunnel("b.example:443".to_owned()));
+    }
 }

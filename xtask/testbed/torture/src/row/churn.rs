@@ -47,7 +47,10 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let heard = hears.await?;
     // One that is too late to read its queue loses its oldest packets: those are counted, and
     // say how busy the machine is. A packet that nobody counts is lost.
-    let late = relay.metrics().await?.sum("derp_packets_dropped", "reason=\"queue_");
+    let late = relay
+        .metrics()
+        .await?
+        .sum("derp_packets_dropped", "reason=\"queue_");
 
     let over = if relay.has_tls() { "TLS" } else { "plain HTTP" };
     let mut report = Report::new(cli.quick, format!("{cycles} clients over {over}"));

@@ -1,0 +1,148 @@
+//! Carries a connection to elsewhere, for those whose network lets them reach the relay and not
+//! the host that they want (`net/connectproxy`). Whom it may lead to is the embedder's to say.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::pages::Pages;
+use super::serve::close;
+
+/// How long connecting may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// What is answered, in these words and without headers, before the other side's bytes.
+const OPEN: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+/// Connects to `target`, and carries bytes both ways until either side ends. `received` is what
+/// came behind the request.
+///
+/// Dropping the future breaks both connections.
+pub(crate) async fn tunnel<IO: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: IO,
+    received: Bytes,
+    target: &str,
+    pages: &Pages,
+) {
+    let Some(_place) = pages.tunnel_place() else {
+        tracing::warn!(target, "no room for another connection to elsewhere");
+        return refuse(stream, "503 Service Unavailable", "too many connections\n").await;
+    };
+    let there = match dial(target).await {
+        Ok(there) => there,
+        Err(error) => {
+            tracing::info!(target, %error, "cannot connect for a client");
+            return refuse(stream, "502 Bad Gateway", "Connect failure\n").await;
+        }
+    };
+    if let Err(error) = carry(&mut stream, received, there).await {
+        tracing::debug!(target, %error, "a connection to elsewhere ended");
+    }
+}
+
+async fn dial(target: &str) -> io::Result<TcpStream> {
+    let there = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(target)).await??;
+    there.set_nodelay(true)?;
+    Ok(there)
+}
+
+async fn carry<IO: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut IO,
+    received: Bytes,
+    mut there: TcpStream,
+) -> io::Result<()> {
+    stream.write_all(OPEN).await?;
+    stream.flush().await?;
+    there.write_all(&received).await?;
+    let (mut from_here, mut to_here) = tokio::io::split(stream);
+    let (mut from_there, mut to_there) = there.split();
+    // As in the reference, the end of one direction is the end of both.
+    tokio::select! {
+        done = tokio::io::copy(&mut from_here, &mut to_there) => done?,
+        done = tokio::io::copy(&mut from_there, &mut to_here) => {
+            to_here.shutdown().await?;
+            done?
+        }
+    };
+    Ok(())
+}
+
+async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, status: &str, body: &str) {
+    let response = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len(),
+    );
+    if stream.write_all(response.as_bytes()).await.is_ok() {
+        close(stream).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The client's end of a tunnel to `target`, which has sent `received` already.
+    fn open(target: String, received: &'static [u8], pages: Pages) -> DuplexStream {
+        let (client, server) = duplex(1024);
+        tokio::spawn(async move {
+            tunnel(server, Bytes::from_static(received), &target, &pages).await;
+        });
+        client
+    }
+
+    async fn read_all(mut client: DuplexStream) -> String {
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn bytes_go_both_ways_and_one_end_ends_both() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = elsewhere.local_addr().unwrap().to_string();
+        let mut client = open(target, b"early ", Pages::default());
+        let (mut there, _) = elsewhere.accept().await.unwrap();
+        client.write_all(b"late").await.unwrap();
+        let mut heard = [0; 10];
+        there.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"early late");
+        there.write_all(b"answer").await.unwrap();
+        drop(there);
+        assert_eq!(read_all(client).await, "HTTP/1.1 200 OK\r\n\r\nanswer");
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_the_client_hears_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let answer = read_all(open(target, b"", Pages::default())).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\nConnect failure\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_so_many() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = elsewhere.local_addr().unwrap().to_string();
+        let pages = Pages::default();
+        let mut places = Vec::new();
+        while let Some(place) = pages.tunnel_place() {
+            places.push(place);
+        }
+        assert_eq!(places.len(), 1024);
+        let (client, server) = duplex(1024);
+        tunnel(server, Bytes::new(), &target, &pages).await;
+        let answer = read_all(client).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+}
