@@ -135,8 +135,9 @@ mod tests {
     fn memory_is_told_in_bytes() {
         let before = rss(std::process::id()).unwrap();
         let held = std::hint::black_box(vec![1_u8; 64 << 20]);
-        let grown = rss(std::process::id()).unwrap() - before;
+        let grown = rss(std::process::id()).unwrap().saturating_sub(before);
         let held = u64::try_from(held.len()).unwrap();
-        assert!(grown.abs_diff(held) < 1 << 20, "{grown} for {held} bytes");
+        // Tests beside this one take memory and give it back.
+        assert!(grown.abs_diff(held) < held / 2, "{grown} for {held} bytes");
     }
 }
