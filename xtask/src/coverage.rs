@@ -35,7 +35,9 @@ pub(crate) fn run() -> Result<()> {
         cargo.args(["test", "--manifest-path", "fuzz/Cargo.toml", "--locked"]);
         cargo.arg("--target-dir").arg(&place);
         cargo.env("RUSTFLAGS", "-Cinstrument-coverage");
+        // It is built once, and nobody debugs it: with all of that it takes five gigabytes.
         cargo.env("CARGO_INCREMENTAL", "0");
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
         // %p is the process, %m the program: nobody writes where another one does.
         cargo.env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw"));
         cargo
