@@ -1,7 +1,7 @@
 //! What the programs `derper` and `derpprobe` share, so that neither has a copy of it: how
 //! operators give them flags ([`goflag`]) and secrets ([`keyfile`], [`meshkey`]), how they log
-//! ([`logging`], [`log_budget`]), and how they show numbers ([`exposition`]) and to whom
-//! ([`debug_access`]).
+//! ([`logging`], [`log_budget`]), how they show numbers ([`exposition`]) and to whom
+//! ([`debug_access`]), and how they look at servers that nobody vouches for ([`any_certificate`]).
 //!
 //! # What is not here
 //!
@@ -9,6 +9,7 @@
 //! are called is the program's affair. Only [`keyfile`], [`meshkey`] and [`secret_file`] touch
 //! files, and only [`logging::init`] changes the process.
 
+pub mod any_certificate;
 pub mod debug_access;
 pub mod exposition;
 pub mod goflag;

@@ -5,7 +5,7 @@ mod admit;
 mod clients_page;
 mod ends;
 mod go_verify;
-mod hidden_clients;
+pub(crate) mod hidden_clients;
 mod inherited;
 mod listen;
 mod look_inside;

@@ -2,7 +2,6 @@
 //! configuration, without side effects. Some ask the relay that runs.
 
 mod admin;
-mod any_certificate;
 mod config_example;
 mod config_print;
 mod derp_map;

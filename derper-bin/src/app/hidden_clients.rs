@@ -15,7 +15,7 @@ const SEVERAL: usize = 2;
 
 /// What the addresses of clients say.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+pub(crate) enum Seen {
     /// Too few to say anything.
     Nothing,
     /// Some are elsewhere, so connections do not hide where they come from.
@@ -45,7 +45,8 @@ pub(super) async fn watch(
     std::future::pending().await
 }
 
-fn judge(clients: &[Option<SocketAddr>]) -> Seen {
+/// Judges by the addresses of all clients; those over Unix sockets have none.
+pub(crate) fn judge(clients: &[Option<SocketAddr>]) -> Seen {
     let known: Vec<_> = clients.iter().flatten().collect();
     if known
         .iter()

@@ -13,9 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use derp_ops::any_certificate;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::any_certificate;
 use crate::config::{Door, Doorway};
 
 /// How long all of it may take. Docker asks every 30 seconds unless told otherwise.

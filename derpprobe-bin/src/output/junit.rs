@@ -1,6 +1,5 @@
 //! A report as CI systems show tests: one suite, a case for each probe.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::report::{Report, printable};
@@ -45,15 +44,14 @@ fn escaped(text: &str) -> String {
     let text = printable(text);
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        let part: Cow<'_, str> = match c {
-            '&' => "&amp;".into(),
-            '<' => "&lt;".into(),
-            '>' => "&gt;".into(),
-            '"' => "&quot;".into(),
-            '\u{fffe}' | '\u{ffff}' => "\u{fffd}".into(),
-            other => other.to_string().into(),
-        };
-        escaped.push_str(&part);
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
+            other => escaped.push(other),
+        }
     }
     escaped
 }

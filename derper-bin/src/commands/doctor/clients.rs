@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 
 use super::finding::Findings;
+use crate::app::hidden_clients::{self, Seen};
 use crate::commands::admin::Relay;
 use crate::config::Config;
 use crate::start::Start;
 
 const CHECK: &str = "clients";
-/// So many clients on the relay's own machine are no coincidence.
-const SEVERAL: usize = 2;
 
 pub(super) fn look(start: &Start, config: &Config, findings: &mut Findings) {
     let Some(socket) = &config.listen.admin else {
@@ -37,10 +36,8 @@ pub(super) fn look(start: &Start, config: &Config, findings: &mut Findings) {
 }
 
 fn judge(addresses: &[Option<SocketAddr>], is_told: bool, findings: &mut Findings) {
-    let is_near = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
-    let known: Vec<&SocketAddr> = addresses.iter().flatten().collect();
     let what = format!("{} are connected", addresses.len());
-    if known.len() < SEVERAL || !known.iter().all(|address| is_near(address)) {
+    if hidden_clients::judge(addresses) != Seen::AllHere {
         findings.ok(CHECK, what);
         return;
     }

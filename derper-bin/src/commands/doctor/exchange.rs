@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use derp_ops::any_certificate;
 use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -19,7 +20,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::outside::Outside;
-use crate::commands::any_certificate;
 
 /// How long a step may take. Clients give up after ten seconds for all of them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,5 +1,6 @@
-//! TLS with whoever shows any certificate and holds its key: for commands that ask whether a server
-//! answers, or judge its certificate afterwards. Nothing that is secret is said over it.
+//! TLS with whoever shows any certificate and holds its key: for commands and probes that ask whether
+//! a server answers, or judge its certificate afterwards, so that what else is wrong shows too.
+//! Nothing that is secret is said over it.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// For one connection.
-pub(super) fn client_config() -> ClientConfig {
+#[must_use]
+pub fn client_config() -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
