@@ -1,11 +1,12 @@
 //! What the programs `derper` and `derpprobe` share, so that neither has a copy of it: how
 //! operators give them flags ([`goflag`]) and secrets ([`keyfile`], [`meshkey`]), how they log
-//! ([`logging`], [`log_budget`]), how they show numbers ([`exposition`]) and to whom
-//! ([`debug_access`]), and how they look at servers that nobody vouches for ([`any_certificate`]).
+//! ([`logging`], [`log_budget`]), where they listen ([`listen_addr`]) and answer operators
+//! ([`operators`]), how they show numbers ([`exposition`]) and to whom ([`debug_access`]), and how
+//! they look at servers that nobody vouches for ([`any_certificate`]).
 //!
 //! # What is not here
 //!
-//! No sockets and no runtime. Which flags a program has, what its pages show and what its metrics
+//! No runtime. Which flags a program has, what its pages show and what its metrics
 //! are called is the program's affair. Only [`keyfile`], [`meshkey`] and [`secret_file`] touch
 //! files, and only [`logging::init`] changes the process.
 
@@ -14,9 +15,11 @@ pub mod debug_access;
 pub mod exposition;
 pub mod goflag;
 pub mod keyfile;
+pub mod listen_addr;
 pub mod log_budget;
 pub mod logging;
 pub mod meshkey;
+pub mod operators;
 pub mod secret_file;
 pub mod suggest;
 pub mod version;

@@ -11,7 +11,6 @@ mod listen;
 mod look_inside;
 mod mesh;
 mod numbers;
-mod operators;
 mod pages;
 mod readiness;
 mod recheck;
@@ -20,13 +19,16 @@ mod unix_socket;
 mod vars;
 mod verifiers;
 
+use std::future::ready;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use derp_mesh::Mesh;
+pub use derp_ops::listen_addr::BindError;
 use derp_ops::logging::Log;
+use derp_ops::operators;
 use derp_server::{DrainPlan, ListenOptions, Listener, Pages, PagesConfig, Server};
 use derp_stun::{StunHandle, StunServer};
 use derp_verify::ListenerId;
@@ -37,7 +39,6 @@ use tokio::task::JoinSet;
 use self::admin::Admin;
 use self::admit::Admit;
 pub(crate) use self::go_verify::TAILSCALED_SOCKET;
-pub use self::listen::BindError;
 use self::listen::Sockets;
 use self::numbers::Numbers;
 use self::pages::{OperatorPages, Public};
@@ -340,7 +341,8 @@ impl App {
         }
         if let Some(listener) = metrics {
             let pages = Arc::clone(&pages);
-            tasks.spawn(async move { match operators::serve(listener, pages).await {} });
+            let respond = move |request, from| ready(pages.for_operators(&request, from));
+            tasks.spawn(async move { match operators::serve(listener, respond).await {} });
         }
         let (asker, mut asked) = mpsc::channel(1);
         if let Some(listener) = admin {

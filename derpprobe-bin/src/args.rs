@@ -122,7 +122,9 @@ impl Args {
 #[must_use]
 pub fn clap_command() -> Command {
     Command::new(PROGRAM.program)
-        .about("Checks the relays of a DERP map: certificates, STUN, relaying, and more")
+        .about(
+            "Checks the relays of a DERP map: once, or all the time with a status page and metrics",
+        )
         .long_about(
             "Checks the relays of a DERP map: certificates, STUN, relaying within each region.\n\n\
              Flags are those of the reference derpprobe, with one dash or two, and a value after = \

@@ -20,6 +20,7 @@ use crate::output::{Format, FormatError};
 use crate::plan::{Pace, PlanOptions, Refused};
 use crate::probe::{ExpectedKeys, KeyMistake};
 use crate::report::in_words;
+use crate::service::Settings;
 
 /// The environment, by name.
 pub type Vars = BTreeMap<String, String>;
@@ -38,7 +39,7 @@ pub struct Config {
     pub server_keys: ExpectedKeys,
     /// Where the map is.
     pub source: Source,
-    /// How often the map would be fetched.
+    /// How often the map is fetched.
     pub map_interval: Duration,
     /// Which probes there are to be.
     pub plan: PlanOptions,
@@ -48,6 +49,8 @@ pub struct Config {
     pub mesh_key: Option<MeshKey>,
     /// The proxies that relays are reached through.
     pub proxies: ProxyEnvironment,
+    /// What else there is to know where it is not once.
+    pub service: Settings,
     /// What is odd, and no mistake.
     pub warnings: Vec<String>,
 }
@@ -78,7 +81,7 @@ impl Config {
             warnings: Vec::new(),
         };
         let source = reader.source();
-        reader.refuse_continuous();
+        let once = reader.switch("once") == Some(true);
         reader.refuse_what_is_not_built();
         let map_interval = reader.duration("interval");
         if map_interval.is_some_and(|interval| interval.is_zero()) {
@@ -95,25 +98,29 @@ impl Config {
             reader.mistake(format!("the proxy in the environment: {}", in_words(&err)));
             ProxyEnvironment::default()
         });
+        let service = reader.service(vars);
         if !args.ignored.is_empty() {
             let words = args.ignored.join(" ");
             reader
                 .warnings
                 .push(format!("what follows the flags is ignored: {words}"));
         }
-        match (source, map_interval) {
-            (Some(source), Some(map_interval)) if reader.mistakes.is_empty() => Ok(Self {
-                once: true,
-                format,
-                server_keys,
-                source,
-                map_interval,
-                plan,
-                spread,
-                mesh_key,
-                proxies,
-                warnings: reader.warnings,
-            }),
+        match (source, map_interval, service) {
+            (Some(source), Some(map_interval), Some(service)) if reader.mistakes.is_empty() => {
+                Ok(Self {
+                    once,
+                    format,
+                    server_keys,
+                    source,
+                    map_interval,
+                    plan,
+                    spread,
+                    mesh_key,
+                    proxies,
+                    service,
+                    warnings: reader.warnings,
+                })
+            }
             _ => Err(Mistakes(reader.mistakes)),
         }
     }
@@ -177,13 +184,8 @@ impl Reader<'_> {
         self.duration(name).filter(|interval| !interval.is_zero())
     }
 
-    fn refuse_continuous(&mut self) {
-        if self.switch("once") == Some(false) {
-            self.mistake(
-                "this version does not watch relays all the time, it probes them once: add -once, \
-                 and let a timer start it again",
-            );
-        }
+    fn service(&mut self, vars: &Vars) -> Option<Settings> {
+        Settings::read(self.args, vars, &mut self.mistakes, &mut self.warnings)
     }
 
     fn refuse_what_is_not_built(&mut self) {

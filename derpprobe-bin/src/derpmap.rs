@@ -1,5 +1,6 @@
 //! Where the DERP map is, and getting it from there.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -130,6 +131,22 @@ impl FromStr for Source {
         match (url.scheme_str(), host) {
             (Some("http" | "https"), Some(_)) => Ok(Self::Web(url)),
             _ => Err(bad()),
+        }
+    }
+}
+
+/// Where it is, for people who look at pages: without the query of a URL, in which secrets may be.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(url) => {
+                let (scheme, host) = (url.scheme_str(), url.authority());
+                let host = host.map_or("", |host| host.as_str());
+                write!(f, "{}://{host}{}", scheme.unwrap_or("http"), url.path())
+            }
+            Self::File(path) => path.display().fmt(f),
+            Self::Local(_) => f.write_str("this machine's tailscaled"),
+            Self::One(_) => f.write_str("one relay"),
         }
     }
 }

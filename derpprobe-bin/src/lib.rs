@@ -9,17 +9,13 @@
 //! ```
 //!
 //! [`plan`], [`report`] and [`output`] are pure; [`probe`] has a file for each kind of probe. The
-//! program is the reference's `derpprobe -once` with the reference's flags, names of probes, output
-//! and exit code. It knows what the reference does not: nodes whose certificate is pinned or that
+//! program is the reference's `derpprobe` with the reference's flags, names of probes and metrics,
+//! output and exit code: [`run`] is `-once`, [`service`] all the time. It knows what the reference does not: nodes whose certificate is pinned or that
 //! are known by their address, families of addresses that a node does not have, and kinds of
 //! probes, sources of maps and forms of output besides the reference's.
-//!
-//! # What is not here
-//!
-//! Nothing stays running: no status page, no metrics, no history. [`config`] refuses flags that
-//! ask for it.
 
 pub mod args;
+pub mod clock;
 pub mod config;
 pub mod deadline;
 pub mod derpmap;
@@ -29,6 +25,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod service;
 pub mod sources;
 pub mod subject;
 pub mod trust;

@@ -1,7 +1,7 @@
 //! The probe as a program: flags in, results and an exit code out.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,9 +9,10 @@ use derp_ops::logging::{self, Logging};
 use derpprobe::args::{Args, Exit};
 use derpprobe::config::{Config, Vars};
 use derpprobe::probe::Prober;
-use derpprobe::report::Report;
 use derpprobe::run;
+use derpprobe::service::Service;
 use derpprobe::trust::{self, Trust};
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let config = match words().and_then(Args::parse).and_then(|args| {
@@ -27,12 +28,8 @@ fn main() -> ExitCode {
             return ExitCode::from(exit.code);
         }
     };
-    let format = config.format;
-    match probe(config) {
-        Ok(report) => {
-            print(&format.render(&report), true);
-            ExitCode::from(format.exit_code(&report))
-        }
+    match start(config) {
+        Ok(code) => code,
         Err(err) => {
             print(&format!("derpprobe: {err:#}\n"), false);
             ExitCode::FAILURE
@@ -40,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn probe(config: Config) -> anyhow::Result<Report> {
+fn start(config: Config) -> anyhow::Result<ExitCode> {
     logging::init(&Logging::default())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -54,10 +51,38 @@ fn probe(config: Config) -> anyhow::Result<Report> {
     let trust = Trust::of_system();
     let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone())
         .with_server_keys(config.server_keys.clone());
-    let report = runtime.block_on(run::once(&config, &prober));
+    let code = if config.once {
+        let report = runtime.block_on(run::once(&config, &prober));
+        print(&config.format.render(&report), true);
+        ExitCode::from(config.format.exit_code(&report))
+    } else {
+        runtime.block_on(serve(config, prober))?;
+        ExitCode::SUCCESS
+    };
     // A name that is still being looked up, or a file that nobody writes, is not waited for.
     runtime.shutdown_background();
-    Ok(report)
+    Ok(code)
+}
+
+async fn serve(config: Config, prober: Prober) -> anyhow::Result<()> {
+    let stop = stop().context("cannot wait for signals")?;
+    let service = Service::bind(config, prober)?;
+    let address = service.local_addr().context("cannot tell the port")?;
+    tracing::info!(%address, "the pages are there");
+    service.run(stop).await;
+    Ok(())
+}
+
+/// Ready at the first SIGINT or SIGTERM.
+fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// The words after the program's name.
@@ -83,8 +108,8 @@ fn vars() -> Vars {
 /// Writes to standard output or standard error. Whoever has closed it does not want to know.
 fn print(text: &str, to_stdout: bool) {
     let _closed = if to_stdout {
-        std::io::stdout().lock().write_all(text.as_bytes())
+        io::stdout().lock().write_all(text.as_bytes())
     } else {
-        std::io::stderr().lock().write_all(text.as_bytes())
+        io::stderr().lock().write_all(text.as_bytes())
     };
 }

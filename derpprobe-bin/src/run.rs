@@ -142,7 +142,7 @@ pub async fn run_one(prober: &Prober, probe: &Planned) -> Outcome {
 
 /// How long the probe of this name waits before its first run: a part of its interval that is
 /// always the same, and another one for each name.
-fn delay(name: &str, interval: Duration) -> Duration {
+pub(crate) fn delay(name: &str, interval: Duration) -> Duration {
     // FNV-1a with a finish that lets the last letters reach the highest bits.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

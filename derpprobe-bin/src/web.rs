@@ -1,4 +1,4 @@
-//! Fetches a document over HTTP/1.1: a DERP map, or a list of revoked certificates.
+//! Fetches a document over HTTP/1.1: a DERP map, or a list of revoked certificates. Or posts one.
 //!
 //! What comes is bounded, in length and in redirects, and a redirect never leaves the scheme:
 //! what was asked for over TLS is not taken from somebody on the way. No proxies, no cookies, no
@@ -8,11 +8,11 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, LOCATION, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -121,7 +121,9 @@ impl Web {
         loop {
             // Holds what drives the connection until the body is read.
             let mut drivers = JoinSet::new();
-            let response = self.request(&url, &mut drivers, deadline).await?;
+            let request = Request::get(path_of(&url)).body(Full::default());
+            let request = request.map_err(|_| WebError::Url(url.to_string()))?;
+            let response = self.request(&url, request, &mut drivers, deadline).await?;
             let status = response.status();
             let asked = url.to_string();
             if status.is_redirection() && response.headers().contains_key(LOCATION) {
@@ -151,9 +153,39 @@ impl Web {
         }
     }
 
+    /// Sends a JSON document to `url`, with this authorization if there is one. What is answered is
+    /// not read beyond its status, and redirects are not followed.
+    ///
+    /// # Errors
+    /// [`WebError`], by fault; every status but those of success is one.
+    pub async fn post(
+        &self,
+        url: &Uri,
+        document: Bytes,
+        authorization: Option<&HeaderValue>,
+        deadline: Deadline,
+    ) -> Result<(), WebError> {
+        let mut request = Request::post(path_of(url)).header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Full::new(document));
+        let request = request.map_err(|_| WebError::Url(url.to_string()))?;
+        let mut drivers = JoinSet::new();
+        let response = self.request(url, request, &mut drivers, deadline).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let url = url.to_string();
+        Err(WebError::Status { url, status })
+    }
+
+    /// Sends a request for the path of `url` to the server in it.
     async fn request(
         &self,
         url: &Uri,
+        mut request: Request<Full<Bytes>>,
         drivers: &mut JoinSet<()>,
         deadline: Deadline,
     ) -> Result<Response<Incoming>, WebError> {
@@ -178,12 +210,10 @@ impl Web {
         let tcp = tcp
             .await?
             .map_err(|err| WebError::Tcp(authority.clone(), err))?;
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
-        let request = Request::get(path)
-            .header(HOST, authority.as_str())
-            .header(USER_AGENT, user_agent())
-            .body(Empty::new())
-            .map_err(|_| bad())?;
+        for (name, value) in [(HOST, authority.as_str()), (USER_AGENT, &user_agent())] {
+            let value = HeaderValue::from_str(value).map_err(|_| bad())?;
+            request.headers_mut().insert(name, value);
+        }
         let exchange = async {
             if !tls {
                 return exchange(tcp, request, drivers).await;
@@ -209,6 +239,10 @@ impl Web {
     }
 }
 
+fn path_of(url: &Uri) -> &str {
+    url.path_and_query().map_or("/", |path| path.as_str())
+}
+
 /// At which step a request failed.
 enum Failed {
     Tls(io::Error),
@@ -226,7 +260,7 @@ fn hyper_io(err: &rustls_pki_types::InvalidDnsNameError) -> io::Error {
 
 async fn exchange<S>(
     stream: S,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
     drivers: &mut JoinSet<()>,
 ) -> Result<Response<Incoming>, Failed>
 where
@@ -238,12 +272,13 @@ where
 }
 
 /// Begins HTTP on a connection, which lives as long as `drivers`.
-pub(crate) async fn open<S>(
+pub(crate) async fn open<S, B>(
     stream: S,
     drivers: &mut JoinSet<()>,
-) -> Result<SendRequest<Empty<Bytes>>, hyper::Error>
+) -> Result<SendRequest<B>, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     drivers.spawn(async {

@@ -3,9 +3,11 @@
 mod support;
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use derp_client::CertPin;
 use derp_proto::DerpNode;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use support::authority::{Authority, self_signed};
@@ -18,7 +20,11 @@ async fn derpprobe(words: &[&str], vars: &[(&str, &str)]) -> Output {
         .env_clear()
         .envs(vars.iter().copied())
         .stdin(Stdio::null());
-    command.output().await.expect("the program starts")
+    command.kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+    output
+        .expect("the program ends")
+        .expect("the program starts")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -93,10 +99,7 @@ async fn mistakes_end_the_program_before_anything_is_probed() {
             &["-onec"][..],
             "derpprobe: unknown flag -onec; did you mean -once?\n",
         ),
-        (
-            &[],
-            "derpprobe: this version does not watch relays all the time",
-        ),
+        (&["-listen=8030"], "derpprobe: -listen: there is no port"),
         (
             &["-once", "-derp-map=derp.test:0"],
             "derpprobe: -derp-map: \"derp.test:0\" is no place of a map",
@@ -167,4 +170,34 @@ async fn nagios_gets_its_own_code() {
                  /nonexistent/map.json: ";
     assert!(stdout.starts_with(start), "{stdout}");
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_service_runs_until_it_is_told_to_end() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_derpprobe"));
+    command
+        .args(["-listen=127.0.0.1:0", "-derp-map=/nonexistent/map.json"])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut running = command.spawn().expect("the program starts");
+    let mut log = BufReader::new(running.stderr.take().expect("piped")).lines();
+    let until_it_runs = async {
+        while let Some(line) = log.next_line().await.expect("text") {
+            if line.contains("the pages are there") {
+                return;
+            }
+        }
+        panic!("it ended");
+    };
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, until_it_runs)
+        .await
+        .expect("it starts");
+    let id = i32::try_from(running.id().expect("it runs")).expect("a number");
+    let id = rustix::process::Pid::from_raw(id).expect("not zero");
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("told");
+    let ended = tokio::time::timeout(patience, running.wait()).await;
+    assert!(ended.expect("it ends").expect("waited for").success());
 }

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use derp_ops::operators::{BREATH, converse};
 use derp_proto::NodePublic;
 use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -18,7 +19,6 @@ use tokio::task::JoinSet;
 
 use super::look_inside::look;
 use super::numbers::Numbers;
-use super::operators::{BREATH, converse};
 use super::pages::{JSON, response};
 use crate::clock;
 use crate::problem::Mistakes;

@@ -1,45 +1,19 @@
 //! Binding ports, and what to say where one cannot be had.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
+use derp_ops::listen_addr::{BindError, bind_tcp, no_such_family};
 use derp_server::Listener;
 use derp_stun::StunServer;
-use socket2::{Domain, Protocol, Socket, Type};
-use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::inherited::Inherited;
 use super::unix_socket::{self, SocketFile};
 use crate::config::{Config, ListenAddr, OnBindFailure, Place, Stun};
 
-/// Connections that wait to be accepted; what the reference's listeners get from Linux.
-const BACKLOG: i32 = 4096;
 /// The relay's user and group may look inside.
 const ADMIN_MODE: u32 = 0o660;
-
-/// A port that cannot be had. `Display` says what to do.
-#[derive(Debug, Error)]
-#[error("cannot listen on {protocol} {address} ({flag}){}", remedy(source, address.port()))]
-pub struct BindError {
-    protocol: &'static str,
-    address: SocketAddr,
-    flag: &'static str,
-    source: io::Error,
-}
-
-fn remedy(err: &io::Error, port: u16) -> String {
-    match err.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("; another program has the port: ss -lnptu 'sport = :{port}' shows which")
-        }
-        io::ErrorKind::PermissionDenied if port < 1024 => {
-            "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
-        _ => String::new(),
-    }
-}
 
 /// All sockets of a relay, bound.
 pub(super) struct Sockets {
@@ -76,7 +50,7 @@ impl Sockets {
             None => Ok(None),
             Some(address) => match inherited {
                 Some(socket) => adopt(socket).map(Some).map_err(anyhow::Error::new),
-                None => Ok(Some(tcp(address, flag)?)),
+                None => Ok(Some(bind_tcp(address, flag)?)),
             },
         };
         let metrics = port(listen.metrics, inherited.metrics(), "--metrics-addr")?;
@@ -123,52 +97,13 @@ fn place(
     files: &mut Vec<SocketFile>,
 ) -> anyhow::Result<Listener> {
     match place {
-        Place::Tcp(address) => Ok(tcp(*address, flag)?.into()),
+        Place::Tcp(address) => Ok(bind_tcp(*address, flag)?.into()),
         Place::Unix(path) => {
             let (listener, file) = unix_socket::bind(path, mode)?;
             files.push(file);
             Ok(listener.into())
         }
     }
-}
-
-/// Binds a TCP port; `flag` is the one that chooses it.
-fn tcp(address: ListenAddr, flag: &'static str) -> Result<TcpListener, BindError> {
-    let bound = bind_tcp(address.socket_addr()).or_else(|err| match address.ip {
-        // A machine without IPv6 still has IPv4.
-        None if err.raw_os_error() == Some(no_such_family()) => bind_tcp(SocketAddr::new(
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            address.port,
-        )),
-        _ => Err(err),
-    });
-    bound.map_err(|source| BindError {
-        protocol: "TCP",
-        address: address.socket_addr(),
-        flag,
-        source,
-    })
-}
-
-fn no_such_family() -> i32 {
-    rustix::io::Errno::AFNOSUPPORT.raw_os_error()
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
-    }
-    // A relay that restarts finds its port full of connections that linger.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Binds STUN's port, or does what is to be done where that fails: `Ok(None)` is a relay without.

@@ -80,7 +80,7 @@ pub const REFERENCE: &[Flag] = &[
         "listen",
         "ADDRESS",
         ":8030",
-        "Address of the status pages, which there are none of with -once",
+        "Address of the pages: status, metrics, health; none with -once",
     ),
     flag(
         "bw-tun-ipv4-addr",
@@ -130,6 +130,30 @@ pub const OURS: &[Flag] = &[
         "How -once prints results: text, json, junit, or nagios, with which bad is 2 and not 1",
     ),
     flag("json", "", "false", "Short for -format json"),
+    flag(
+        "history-file",
+        "FILE",
+        "",
+        "Where the last day is kept over restarts; empty for nowhere",
+    ),
+    flag(
+        "webhook",
+        "URL",
+        "",
+        "Post a JSON document there when a probe turns bad, or good again",
+    ),
+    flag(
+        "webhook-token-file",
+        "FILE",
+        "",
+        "File with a token that posts are authorized by, as Bearer",
+    ),
+    flag(
+        "runs-in-a-row",
+        "NUMBER",
+        "2",
+        "After how many runs that say so a probe counts as bad, or as good again",
+    ),
     flag(
         "all",
         "",

@@ -80,13 +80,9 @@ fn intervals_choose_what_is_probed() {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_by_name() {
-    let once = "this version does not watch relays all the time, it probes them once: add -once, \
-                and let a timer start it again";
     let secrets = "this version does not take the mesh key from a secrets server; give it in a \
                    file with -mesh-psk-file";
     let cases = [
-        ("", once.to_owned()),
-        ("-once=false", once.to_owned()),
         (
             "-once -bw-tun-ipv4-addr 192.0.2.1",
             "-bw-tun-ipv4-addr: this version has no bandwidth probe through a TUN device; without \

@@ -14,13 +14,13 @@ pub(crate) async fn serve(listener: TcpListener, answers: Vec<Vec<u8>>) -> Vec<S
     requests
 }
 
-/// Reads a request, answers, and closes the connection.
+/// Reads a request with its body, answers, and closes the connection.
 pub(crate) async fn answer_one(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     answer: &[u8],
 ) -> String {
     let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
+    while !is_whole(&request) {
         assert!(
             stream.read_buf(&mut request).await.expect("a request") > 0,
             "no request"
@@ -30,6 +30,20 @@ pub(crate) async fn answer_one(
     let _hung_up = stream.write_all(answer).await;
     let _hung_up = stream.shutdown().await;
     String::from_utf8(request).expect("a request in text")
+}
+
+/// Whether the request is there with all of the body that it announces.
+fn is_whole(request: &[u8]) -> bool {
+    let request = String::from_utf8_lossy(request);
+    let Some((head, body)) = request.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let lengths = head.lines().filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        let length = value.parse().ok();
+        length.filter(|_: &usize| name.eq_ignore_ascii_case("content-length"))
+    });
+    body.len() >= lengths.sum()
 }
 
 /// An answer with this document.

@@ -195,6 +195,15 @@ pub(crate) struct MapFile {
 impl MapFile {
     /// A map with a region for each list of nodes: `r1`, `r2` and so on.
     pub(crate) fn of(regions: &[&[DerpNode]]) -> Self {
+        let file = Self {
+            dir: tempfile::tempdir().expect("a folder"),
+        };
+        file.write(regions);
+        file
+    }
+
+    /// Makes it another map.
+    pub(crate) fn write(&self, regions: &[&[DerpNode]]) {
         let region = |(id, nodes): (i64, &&[DerpNode])| {
             let region = DerpRegion {
                 region_id: id,
@@ -209,11 +218,14 @@ impl MapFile {
             regions,
             ..DerpMap::default()
         };
-        let file = Self {
-            dir: tempfile::tempdir().expect("a folder"),
-        };
-        std::fs::write(file.path(), serde_json::to_vec(&map).expect("JSON")).expect("written");
-        file
+        self.write_text(&serde_json::to_string(&map).expect("JSON"));
+    }
+
+    /// Puts this text in its place, as a whole.
+    pub(crate) fn write_text(&self, text: &str) {
+        let new = self.dir.path().join("new.json");
+        std::fs::write(&new, text).expect("written");
+        std::fs::rename(new, self.path()).expect("moved");
     }
 
     /// Writes a file beside it that only its owner may read; its path.

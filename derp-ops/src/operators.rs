@@ -1,8 +1,8 @@
-//! A listener of its own for whoever runs the relay: metrics, health, and the pages of `/debug/`.
-//!
-//! Nothing of the relay itself is served here, so that it can listen where only operators are.
+//! HTTP for whoever runs a program: a listener of its own for metrics, health and pages, where only
+//! operators are. What is on the pages is the program's affair.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,6 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::pages::OperatorPages;
-
 /// How many connections there are at most; others wait.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a request may take to come.
@@ -27,10 +25,17 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request is read; hyper takes no less.
 const MAX_HEAD_LEN: usize = 8 << 10;
 /// How long to wait after the system had no socket left.
-pub(super) const BREATH: Duration = Duration::from_millis(100);
+pub const BREATH: Duration = Duration::from_millis(100);
 
-/// Serves the pages for ever. Dropping the future ends all connections.
-pub(super) async fn serve(listener: TcpListener, pages: Arc<OperatorPages>) -> Infallible {
+/// Answers requests for ever: `respond` is given each with the address that it comes from. Dropping
+/// the future ends all connections.
+pub async fn serve<R>(
+    listener: TcpListener,
+    respond: impl Fn(Request<()>, SocketAddr) -> R + Clone + Send + Sync + 'static,
+) -> Infallible
+where
+    R: Future<Output = Response<Bytes>> + Send + 'static,
+{
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -43,10 +48,9 @@ pub(super) async fn serve(listener: TcpListener, pages: Arc<OperatorPages>) -> I
             tokio::time::sleep(BREATH).await;
             continue;
         };
-        let pages = Arc::clone(&pages);
+        let respond = respond.clone();
         connections.spawn(async move {
-            let respond = move |request| std::future::ready(pages.for_operators(&request, from));
-            if let Err(error) = converse(stream, respond).await {
+            if let Err(error) = converse(stream, |request| respond(request, from)).await {
                 tracing::debug!(%from, %error, "an operator's connection failed");
             }
             drop(place);
@@ -55,10 +59,10 @@ pub(super) async fn serve(listener: TcpListener, pages: Arc<OperatorPages>) -> I
 }
 
 /// Answers the requests of one connection until it ends.
-pub(super) async fn converse<S, R>(
-    stream: S,
-    respond: impl Fn(Request<()>) -> R,
-) -> hyper::Result<()>
+///
+/// # Errors
+/// The other side does not speak HTTP, or went away.
+pub async fn converse<S, R>(stream: S, respond: impl Fn(Request<()>) -> R) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     R: Future<Output = Response<Bytes>>,
