@@ -268,9 +268,10 @@ impl Registry {
         }
         let Some(remote) = &mut client.remote else {
             place.remove();
-            return Departure {
-                tell: sent_to.into_living(),
-            };
+            let mut tell = sent_to.into_living();
+            // Whoever sent something to itself knows that it leaves.
+            tell.retain(|other| other.id != peer.id);
+            return Departure { tell };
         };
         // It is still to be reached by another relay.
         remote.sent_to.merge(sent_to);

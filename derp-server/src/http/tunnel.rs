@@ -2,22 +2,29 @@
 //! the host that they want (`net/connectproxy`). Whom it may lead to is the embedder's to say.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::pages::Pages;
 use super::serve::close;
 
 /// How long connecting may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection may carry nothing either way. Long polls and shells that people forget
+/// live through it where they keep their connections alive.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How much of each direction is held, in bytes.
+const BUFFER_LEN: usize = 8 << 10;
 /// What is answered, in these words and without headers, before the other side's bytes.
 const OPEN: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-/// Connects to `target`, and carries bytes both ways until either side ends. `received` is what
-/// came behind the request.
+/// Connects to `target`, and carries bytes both ways until either side ends or nothing goes on for a
+/// quarter of an hour. `received` is what came behind the request.
 ///
 /// Dropping the future breaks both connections.
 pub(crate) async fn tunnel<IO: AsyncRead + AsyncWrite + Unpin>(
@@ -43,7 +50,7 @@ pub(crate) async fn tunnel<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn dial(target: &str) -> io::Result<TcpStream> {
-    let there = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(target)).await??;
+    let there = timeout(DIAL_TIMEOUT, TcpStream::connect(target)).await??;
     there.set_nodelay(true)?;
     Ok(there)
 }
@@ -53,20 +60,53 @@ async fn carry<IO: AsyncRead + AsyncWrite + Unpin>(
     received: Bytes,
     mut there: TcpStream,
 ) -> io::Result<()> {
-    stream.write_all(OPEN).await?;
-    stream.flush().await?;
-    there.write_all(&received).await?;
+    let last = Mutex::new(Instant::now());
+    let opened = async {
+        stream.write_all(OPEN).await?;
+        stream.flush().await?;
+        there.write_all(&received).await
+    };
+    timeout(IDLE_TIMEOUT, opened).await??;
     let (mut from_here, mut to_here) = tokio::io::split(stream);
     let (mut from_there, mut to_there) = there.split();
     // As in the reference, the end of one direction is the end of both.
     tokio::select! {
-        done = tokio::io::copy(&mut from_here, &mut to_there) => done?,
-        done = tokio::io::copy(&mut from_there, &mut to_here) => {
-            to_here.shutdown().await?;
-            done?
+        done = pump(&mut from_here, &mut to_there, &last) => done,
+        done = pump(&mut from_there, &mut to_here, &last) => {
+            done?;
+            timeout(DIAL_TIMEOUT, to_here.shutdown()).await?
         }
-    };
-    Ok(())
+        () = idle(&last) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Carries bytes until they end, and notes when the last ones went on.
+async fn pump(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    last: &Mutex<Instant>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_LEN];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let Some(bytes @ [_, ..]) = buffer.get(..count) else {
+            return Ok(());
+        };
+        to.write_all(bytes).await?;
+        to.flush().await?;
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// Ready when nothing has gone on for so long, in either direction.
+async fn idle(last: &Mutex<Instant>) {
+    loop {
+        let until = *last.lock().unwrap_or_else(PoisonError::into_inner) + IDLE_TIMEOUT;
+        if until <= Instant::now() {
+            return;
+        }
+        sleep_until(until).await;
+    }
 }
 
 async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, status: &str, body: &str) {
@@ -82,7 +122,7 @@ async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, status: &str
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::io::{DuplexStream, duplex};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -115,6 +155,25 @@ mod tests {
         there.write_all(b"answer").await.unwrap();
         drop(there);
         assert_eq!(read_all(client).await, "HTTP/1.1 200 OK\r\n\r\nanswer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_carries_nothing_ends() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = TcpStream::connect(elsewhere.local_addr().unwrap());
+        let (far, there) = tokio::join!(elsewhere.accept(), there);
+        let ((mut far, _), there) = (far.unwrap(), there.unwrap());
+        let (mut client, mut server) = duplex(1024);
+        let begin = Instant::now();
+        let carried = tokio::spawn(async move { carry(&mut server, Bytes::new(), there).await });
+        // What goes on in one direction keeps both.
+        sleep_until(begin + IDLE_TIMEOUT / 2).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), b'x');
+        let ended = carried.await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        let took = begin.elapsed();
+        assert!(took >= IDLE_TIMEOUT * 3 / 2, "{took:?}");
     }
 
     #[tokio::test]

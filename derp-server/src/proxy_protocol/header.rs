@@ -100,6 +100,11 @@ fn read_v1(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
         // So that one more look tells which it is.
         None => 11,
     };
+    // No line has its CR before its shortest form has; looked for in all of it, so that it does not
+    // matter in which pieces the line came.
+    if bytes.iter().take(shortest - 2).any(|&byte| byte == b'\r') {
+        return Err(ProxyHeaderError::Malformed);
+    }
     if let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
         if end + 1 != bytes.len() {
             return Err(ProxyHeaderError::Malformed);
@@ -111,9 +116,6 @@ fn read_v1(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
     let more = shortest
         .saturating_sub(bytes.len())
         .max(if is_at_its_end { 1 } else { 2 });
-    if is_at_its_end && bytes.len() + 1 < shortest {
-        return Err(ProxyHeaderError::Malformed);
-    }
     if bytes.len() + more > MAX_V1_LEN {
         return Err(ProxyHeaderError::TooLong);
     }

@@ -129,7 +129,12 @@ fn point(outcome: &Outcome) -> Point {
             .map(|measured| measured.value)
     };
     let named = match outcome.subject.class {
-        Class::Bandwidth => return Point::Rate(measured("bytes_per_second").unwrap_or_default()),
+        Class::Bandwidth => {
+            if let Some(rate) = measured("bytes_per_second") {
+                return Point::Rate(rate);
+            }
+            None
+        }
         Class::Relay | Class::WebSocket => measured("relay_seconds"),
         Class::Stun => measured("round_trip_seconds"),
         Class::QueueDelay => measured("delay_p50"),

@@ -132,7 +132,9 @@ impl Node<'_> {
         );
         if bad > 0 && states.len() > 1 {
             push(page, format_args!(" {bad}/{}", states.len()));
-        } else if let Some(value) = worst_value(of_class().copied(), class) {
+        } else if let Some(value) = worst_value(of_class().copied(), class)
+            && *worst == State::Good
+        {
             push(page, format_args!(" {value}"));
         }
     }

@@ -88,19 +88,26 @@ fn push_summary(page: &mut String, view: &View<'_>) {
     let states = view.records.values();
     let states: Vec<_> = states.map(|record| State::of(record, view.now)).collect();
     let count = |wanted| states.iter().filter(|state| **state == wanted).count();
-    let (all, bad, unknown) = (states.len(), count(State::Bad), count(State::Unknown));
-    let (class, words) = match (bad, unknown, all) {
-        (_, unknown, all) if unknown == all => ("unknown", "No probe has run yet".to_owned()),
-        (0, 0, all) => ("good", format!("All {all} probes are good")),
-        (0, unknown, all) => (
-            "good",
-            format!(
-                "{} of {all} probes are good, {unknown} have not run yet",
-                all - unknown
-            ),
-        ),
-        (1, _, all) => ("bad", format!("1 of {all} probes is bad")),
-        (bad, _, all) => ("bad", format!("{bad} of {all} probes are bad")),
+    let (all, bad) = (states.len(), count(State::Bad));
+    let (unknown, stale) = (count(State::Unknown), count(State::Stale));
+    let mut words = match (bad, all) {
+        _ if unknown == all => "No probe has run yet".to_owned(),
+        (0, all) if unknown + stale == 0 => format!("All {all} probes are good"),
+        (0, all) => format!("{} of {all} probes are good", all - unknown - stale),
+        (1, all) => format!("1 of {all} probes is bad"),
+        (bad, all) => format!("{bad} of {all} probes are bad"),
+    };
+    if (1..all).contains(&unknown) {
+        words.push_str(&format!(", {unknown} have not run yet"));
+    }
+    if stale > 0 {
+        words.push_str(&format!(", {stale} had no result for a while"));
+    }
+    let class = match () {
+        () if bad > 0 => "bad",
+        () if stale > 0 => "stale",
+        () if unknown == all => "unknown",
+        () => "good",
     };
     push(
         page,

@@ -27,10 +27,10 @@ impl State {
             return Self::Unknown;
         };
         let age = now.duration_since(ended).unwrap_or_default();
-        if last.is_err() {
-            Self::Bad
-        } else if age > record.interval.saturating_mul(STALE_AFTER) {
+        if age > record.interval.saturating_mul(STALE_AFTER) {
             Self::Stale
+        } else if last.is_err() {
+            Self::Bad
         } else {
             Self::Good
         }

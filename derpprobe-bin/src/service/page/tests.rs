@@ -6,7 +6,7 @@ use derp_proto::{DerpNode, DerpRegion};
 
 use super::super::history::{History, PIECE, PIECES, Point};
 use super::*;
-use crate::outcome::{Findings, Outcome};
+use crate::outcome::{Findings, Outcome, Unit};
 use crate::subject::{Class, Subject};
 
 fn at(seconds: u64) -> SystemTime {
@@ -69,8 +69,12 @@ fn add(
         if let (Ok(millis), Class::Stun) = (result, class) {
             findings.seconds("round_trip_seconds", Duration::from_millis(millis));
         }
+        if class == Class::Bandwidth {
+            findings.number("bytes_per_second", 6e6, Unit::BytesPerSecond);
+        }
         if class == Class::Tls {
-            findings.seconds("certificate_seconds_left", Duration::from_secs(61 * 86_400));
+            let left = if result.is_ok() { 61 * 86_400 } else { 0 };
+            findings.seconds("certificate_seconds_left", Duration::from_secs(left));
         }
         let is_bad = result.is_err() && run > 6;
         let outcome = Outcome {
@@ -228,10 +232,14 @@ fn probes_that_have_not_run_are_not_good() {
         now: at(600),
         ..view(&records)
     };
+    let page = html(&later);
     assert!(
-        html(&later).contains("<td class=\"stale\""),
+        page.contains("<td class=\"stale\""),
         "nothing came for minutes"
     );
+    let summary = "<p class=\"summary stale\">0 of 2 probes are good, 1 have not run yet, 1 had no \
+                   result for a while</p>";
+    assert!(page.contains(summary), "{page}");
 }
 
 #[test]
