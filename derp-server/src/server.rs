@@ -103,7 +103,20 @@ impl ServerBuilder {
                 .map(|driver| Arc::clone(&driver.inbox))
                 .collect(),
         );
-        let mut threads = Vec::new();
+        let (stop, _) = watch::channel(false);
+        let front = Front {
+            hub: Arc::clone(&hub),
+            pages: Arc::new(self.pages),
+            logins: Default::default(),
+        };
+        // From here on, dropping it stops the threads that there are, should one more be refused.
+        let server = Server {
+            inner: Arc::new(Inner {
+                front: Arc::new(front),
+                stop,
+                threads: Mutex::default(),
+            }),
+        };
         for (n, driver) in drivers.into_iter().enumerate() {
             let totals = Arc::clone(hub.metrics.totals(n + 1));
             let hub = Arc::clone(&hub);
@@ -114,22 +127,13 @@ impl ServerBuilder {
                         tracing::error!(%error, "a relay thread has ended");
                     }
                 })?;
-            threads.push(thread);
+            let threads = &server.inner.threads;
+            threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread);
         }
-        let (stop, _) = watch::channel(false);
-        let front = Front {
-            hub,
-            pages: Arc::new(self.pages),
-            logins: Default::default(),
-        };
-        let threads = Mutex::new(threads);
-        Ok(Server {
-            inner: Arc::new(Inner {
-                front: Arc::new(front),
-                stop,
-                threads,
-            }),
-        })
+        Ok(server)
     }
 }
 
