@@ -73,14 +73,39 @@ impl Front {
         options: &ListenOptions,
     ) -> Result<(), AcceptError> {
         self.hub.metrics.gauges().accepts.add(1);
-        let login = async {
-            let pending = self.begin_login()?;
-            // Until it has said something, a connection costs its socket and little more.
-            let left = self.await_first_byte(&socket, conn, options).await?;
-            // The steps before a session need more memory than the session: it is given back.
-            Box::pin(self.log_in_socket(socket, conn, options, &pending, left)).await
+        // Until it has said something, a connection costs its socket and little more.
+        let spoken = {
+            let spoken = async {
+                let pending = self.begin_login()?;
+                let left = self.await_first_byte(&socket, conn, options).await?;
+                Ok((pending, left))
+            };
+            self.unless_stopping(pin!(spoken)).await
         };
-        let outcome = async { self.unless_stopping(pin!(login)).await }.await;
+        match spoken {
+            Ok((pending, left)) => {
+                Box::pin(self.serve_spoken(socket, conn, options, pending, left)).await
+            }
+            Err(error) => {
+                self.count(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Serves a socket on which something has come.
+    async fn serve_spoken<S: Socket>(
+        &self,
+        socket: S,
+        conn: &mut ConnMeta,
+        options: &ListenOptions,
+        pending: Pending<'_>,
+        left: Duration,
+    ) -> Result<(), AcceptError> {
+        // The steps before a session need more memory than the session: it is given back.
+        let login = Box::pin(self.log_in_socket(socket, conn, options, &pending, left));
+        let outcome = self.unless_stopping(login).await;
+        drop(pending);
         Box::pin(self.finish(outcome, conn, &options.trusted_proxies)).await
     }
 
@@ -99,9 +124,14 @@ impl Front {
         } else {
             ("request", tunables.head_timeout)
         };
+        let (stage, limit) = if tunables.login_timeout < limit {
+            ("login", tunables.login_timeout)
+        } else {
+            (stage, limit)
+        };
         let start = clock::now();
-        let readable = async { socket.readable().await.map_err(AcceptError::Io) };
-        within(stage, limit, pin!(readable)).await?;
+        let spoken = async { socket.has_spoken().await.map_err(AcceptError::Io) };
+        within(stage, limit, pin!(spoken)).await?;
         let waited = clock::now().saturating_duration_since(start);
         Ok(tunables.login_timeout.saturating_sub(waited))
     }
@@ -612,11 +642,11 @@ impl Front {
         tracing::debug!(conn = %who.id, client = ?who.key, addr = ?who.addr, "client logged in");
         let tunables = self.hub.tunables();
         Admitted {
-            peer: Arc::new(Peer::new(who, owner, sink, Arc::clone(&self.hub.budget))),
+            peer: Arc::new(Peer::new(who, owner, sink, Arc::clone(&self.hub.queued))),
             server_info: login.server_info,
             opener,
             rest,
-            rate: login.rate,
+            terms: login.terms,
             is_not_ideal,
             keep_alive: tunables.keep_alive + random_below(tunables.keep_alive_jitter),
         }
@@ -695,6 +725,6 @@ mod tests {
         drop(login);
         let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
         let silent = front.accept_socket(socket, &mut conn, &options);
-        assert!(size_of_val(&silent) < 3 << 9, "{}", size_of_val(&silent));
+        assert!(size_of_val(&silent) < 800, "{}", size_of_val(&silent));
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derp_verify::RateLimit;
-
+use crate::hub::Hub;
 use crate::inbound::Inbound;
+use crate::limiter::Terms;
 use crate::peer::Peer;
 use crate::tls13::Opener;
 
@@ -19,28 +19,24 @@ pub(crate) struct Admitted {
     pub(crate) opener: Option<Box<Opener>>,
     /// What the client sent behind its login: first bytes that are open, then TLS records.
     pub(crate) rest: Rest,
-    /// A limit of its own, from the verifier.
-    pub(crate) rate: Option<RateLimit>,
+    /// Limits of its own, from the verifier.
+    pub(crate) terms: Option<Box<Terms>>,
     pub(crate) is_not_ideal: bool,
     /// How often it hears that the relay is there.
     pub(crate) keep_alive: Duration,
 }
 
 impl Admitted {
-    /// The receiving half of the client, whose limit is its own or else everybody's.
-    pub(crate) fn inbound(&self, everybody: Option<RateLimit>, now: std::time::Instant) -> Inbound {
-        Inbound::new(
-            Arc::clone(&self.peer),
-            self.rate,
-            everybody,
-            self.is_not_ideal,
-            now,
-        )
+    /// The receiving half of the client.
+    pub(crate) fn inbound(&self, hub: &Hub, now: std::time::Instant) -> Inbound {
+        let peer = Arc::clone(&self.peer);
+        Inbound::new(peer, self.terms.clone(), self.is_not_ideal, hub, now)
     }
 }
 
 /// Bytes of a connection that wait for more: the beginning of a frame, and behind it, where the
-/// connection is TLS, the beginning of a record.
+/// connection is TLS, the beginning of a record. No longer than a read and a frame; all together
+/// keep to [`Tunables::max_unfinished_bytes`](crate::Tunables::max_unfinished_bytes).
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
     bytes: Box<[u8]>,

@@ -1,23 +1,25 @@
-//! How much all waiting packets together may hold. When it is too much, whoever holds the most
-//! gives up its oldest packets first.
+//! How much memory all clients together may make the relay hold: packets that wait for them, and
+//! the beginnings of frames that they have not finished.
 
+use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use crate::peer::Peer;
 use crate::shared::{AtomicUsize, Mutex};
 use crate::tally::Tally;
 
-/// The bytes that wait for all clients of a server, and their limit.
+/// Bytes that are held for all clients of a server, and their limit.
 #[derive(Debug)]
-pub(crate) struct QueueBudget {
+pub(crate) struct HeldBytes {
     used: AtomicUsize,
     limit: AtomicUsize,
-    /// One at a time looks for the largest.
+    /// One at a time makes room.
     relief: Mutex<()>,
 }
 
-impl QueueBudget {
+impl HeldBytes {
     pub(crate) const fn new(limit: usize) -> Self {
         Self {
             used: AtomicUsize::new(0),
@@ -34,6 +36,10 @@ impl QueueBudget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// A client that held `before` bytes holds `now`.
     pub(crate) fn change(&self, before: usize, now: usize) {
         if now >= before {
@@ -44,23 +50,58 @@ impl QueueBudget {
     }
 
     pub(crate) fn is_exceeded(&self) -> bool {
-        self.used() > self.limit.load(Ordering::Relaxed)
+        self.used() > self.limit()
     }
 
-    /// Cuts the largest queues of `peers` by half until the budget holds.
+    /// For packets that wait: cuts the largest queues of `peers` by half until the limit holds.
     ///
     /// The caller holds no lock. Rare and linear: it happens once for each halving.
-    pub(crate) fn relieve(&self, peers: &[Weak<Peer>], tally: &mut Tally) {
+    pub(crate) fn shorten_queues(&self, peers: &[Weak<Peer>], tally: &mut Tally) {
         let Ok(_one_at_a_time) = self.relief.try_lock() else {
             return;
         };
         let mut holders: Vec<Arc<Peer>> = peers.iter().filter_map(Weak::upgrade).collect();
-        holders.sort_by_key(|peer| std::cmp::Reverse(peer.held()));
+        holders.sort_by_key(|peer| Reverse(peer.held()));
         for peer in holders {
             if !self.is_exceeded() {
                 return;
             }
             peer.shrink_to(peer.held() / 2, tally);
         }
+    }
+
+    /// For unfinished frames: closes those of `peers` that have held the most for the longest,
+    /// until a quarter of the limit is free. Returns how many.
+    ///
+    /// Most bytes times longest time, for an honest client's frame is short, or soon finished, and
+    /// an attacker's must be neither to be worth sending. Linear, and once for each quarter.
+    pub(crate) fn close_unfinished(&self, peers: &[Weak<Peer>], now: Instant) -> u64 {
+        let Ok(_one_at_a_time) = self.relief.try_lock() else {
+            return 0;
+        };
+        let mut excess = self.used().saturating_sub(self.limit() / 4 * 3);
+        let mut holders = Vec::new();
+        for peer in peers.iter().filter_map(Weak::upgrade) {
+            let (bytes, age) = peer.ledger.unfinished(now);
+            // Some have been asked to go already, and have not yet.
+            if peer.is_gone() {
+                excess = excess.saturating_sub(bytes);
+            } else if bytes > 0 {
+                let weight = bytes as u128 * (age.as_micros() + 1);
+                holders.push((weight, bytes, peer));
+            }
+        }
+        holders.sort_by_key(|(weight, ..)| Reverse(*weight));
+        let mut closed = 0;
+        for (_, bytes, peer) in holders {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(bytes);
+            tracing::debug!(conn = %peer.id, client = ?peer.key, bytes, "too much is unfinished");
+            peer.close();
+            closed += 1;
+        }
+        closed
     }
 }

@@ -10,7 +10,7 @@ const MAX_HISTORY: usize = 8;
 /// The connections of one key, by any identity that can be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientSet<Id> {
-    /// In the order in which they came.
+    /// In the order in which they came. Bounded by the registry, as the connections of a key are.
     members: Vec<Id>,
     /// Who spoke, without repeats in a row; the last one is active.
     /// Bounded by [`MAX_HISTORY`].

@@ -9,7 +9,7 @@ use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
 use derp_verify::{ConnMeta, Verifier};
 use tokio::sync::watch;
 
-use crate::budget::QueueBudget;
+use crate::budget::HeldBytes;
 use crate::error::Budget;
 use crate::inbox::{Inbox, Message};
 use crate::login_rates::{LoginRates, network_of};
@@ -18,6 +18,7 @@ use crate::peer::ConnId;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::shared::{AtomicU64, AtomicUsize, Mutex, RwLock};
+use crate::shared_rates::SharedRates;
 use crate::tunables::Tunables;
 
 /// The state that connections share, and that outlives each of them.
@@ -25,8 +26,13 @@ use crate::tunables::Tunables;
 pub(crate) struct Hub {
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
-    pub(crate) budget: Arc<QueueBudget>,
+    /// Packets that wait.
+    pub(crate) queued: Arc<HeldBytes>,
+    /// Frames that have begun, of clients that have logged in.
+    pub(crate) unfinished: HeldBytes,
     pub(crate) verifier: Arc<dyn Verifier>,
+    /// The limits that clients share.
+    pub(crate) rates: SharedRates,
     /// Held for a lookup and an insertion.
     refusals: Mutex<Refusals>,
     /// Held for a lookup each.
@@ -59,8 +65,10 @@ impl Hub {
         Self {
             registry,
             metrics,
-            budget: Arc::new(QueueBudget::new(tunables.queue_budget_bytes)),
+            queued: Arc::new(HeldBytes::new(tunables.queue_budget_bytes)),
+            unfinished: HeldBytes::new(tunables.max_unfinished_bytes),
             verifier,
+            rates: SharedRates::new(&tunables, crate::clock::now()),
             refusals: Mutex::default(),
             networks: Mutex::new(LoginRates::new()),
             keys: Mutex::new(LoginRates::new()),
@@ -151,20 +159,26 @@ impl Hub {
     pub(crate) fn set_tunables(&self, tunables: Tunables) {
         self.lane_depth
             .store(tunables.lane_depth, Ordering::Relaxed);
-        self.budget.set_limit(tunables.queue_budget_bytes);
+        self.queued.set_limit(tunables.queue_budget_bytes);
+        self.unfinished.set_limit(tunables.max_unfinished_bytes);
         self.registry
             .set_max_per_key(tunables.max_connections_per_key);
-        let rate = tunables.client_rate;
+        let tunables = Arc::new(tunables);
         let mut current = self
             .tunables
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let changed = current.client_rate != rate;
-        *current = Arc::new(tunables);
+        let before = std::mem::replace(&mut *current, Arc::clone(&tunables));
+        let rates = |of: &Tunables| (of.client_rate, of.total_rate, of.group_rates.clone());
+        let changed = rates(&before) != rates(&tunables);
+        if changed {
+            // In the order in which the limits themselves changed.
+            self.rates.change(&before, &tunables);
+        }
         drop(current);
         if changed {
             for worker in self.workers() {
-                worker.post(Message::SetRateLimit(rate));
+                worker.post(Message::FollowLimits);
             }
             for peer in self.registry.all() {
                 peer.wake_task();

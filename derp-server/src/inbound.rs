@@ -9,17 +9,17 @@ use derp_proto::{
     ClientFrame, ClientSide, DecodeError, FrameType, HEADER_LEN, KEY_LEN, NodePublic,
     PeerGoneReason, Scanned, Scanner,
 };
-use derp_verify::RateLimit;
 
 use crate::FRAME_OVERHEAD;
 use crate::error::SessionError;
 use crate::hub::Hub;
+use crate::limiter::{Limiter, Terms};
 use crate::packet::{DropReason, PacketKind};
 use crate::peer::Peer;
-use crate::rate_limit::{MIN_BURST_BYTES, TokenBucket};
+use crate::rate_limit::TokenBucket;
 use crate::registry::{Departure, Route};
 use crate::sent_to::SentTo;
-use crate::turn::Turn;
+use crate::turn::{LIMITED_READ_SIZE, READ_SIZE, Turn};
 
 /// A change of home within this time after login is none: the client is merely starting.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ const FRAME_BYTES_PER_SECOND: u64 = 2048;
 pub(crate) enum Progress {
     /// All but an unfinished frame, which is still there.
     All,
-    /// The client's limit is reached: no further before this moment.
+    /// A limit is reached: no further before this moment.
     Until(Instant),
 }
 
@@ -45,9 +45,9 @@ pub(crate) struct Inbound {
     /// socket; see [`Self::forget_stale_route`].
     last_dst: Option<Arc<Peer>>,
     sent_to: SentTo,
-    limiter: Option<Box<TokenBucket>>,
-    /// The limit is the client's own, whatever everybody's is.
-    has_own_rate: bool,
+    limiter: Option<Box<Limiter>>,
+    /// Made for few: hardly any client has terms of its own.
+    terms: Option<Box<Terms>>,
     /// How often the client may hear that somebody is not here; made when first needed.
     not_here: Option<Box<TokenBucket>>,
     home: bool,
@@ -62,11 +62,12 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
+    /// The receiving half of `peer`, which comes under the limits that hold now.
     pub(crate) fn new(
         peer: Arc<Peer>,
-        own_rate: Option<RateLimit>,
-        everybodys: Option<RateLimit>,
+        terms: Option<Box<Terms>>,
         not_ideal: bool,
+        hub: &Hub,
         now: Instant,
     ) -> Self {
         peer.ledger.begin(now);
@@ -76,7 +77,7 @@ impl Inbound {
             last_dst: None,
             sent_to: SentTo::default(),
             limiter: None,
-            has_own_rate: false,
+            terms,
             not_here: None,
             home: false,
             not_ideal,
@@ -85,20 +86,28 @@ impl Inbound {
             unfinished_len: 0,
             has_answers: false,
         };
-        inbound.set_rate_limit(own_rate.or(everybodys), now);
-        inbound.has_own_rate = own_rate.is_some();
+        inbound.follow_limits(hub, now);
         inbound
     }
 
-    /// Limits what the client may send, unless it has a limit of its own; mesh peers are never
-    /// limited.
-    pub(crate) fn set_rate_limit(&mut self, everybodys: Option<RateLimit>, now: Instant) {
-        if self.has_own_rate {
+    /// Comes under the limits that hold now; mesh peers are never limited.
+    pub(crate) fn follow_limits(&mut self, hub: &Hub, now: Instant) {
+        if self.peer.is_mesh_peer() {
             return;
         }
-        self.limiter = everybodys
-            .filter(|rate| rate.bytes_per_second > 0 && !self.peer.is_mesh_peer())
-            .map(|rate| Box::new(TokenBucket::of_bytes(rate, now)));
+        let none = Terms::default();
+        let terms = self.terms.as_deref().unwrap_or(&none);
+        let everybodys = hub.tunables().client_rate;
+        let before = self.limiter.as_deref();
+        self.limiter = Limiter::new(terms, everybodys, &hub.rates, before, now).map(Box::new);
+    }
+
+    /// How many bytes are received at a time.
+    pub(crate) const fn read_size(&self) -> usize {
+        match self.limiter {
+            Some(_) => LIMITED_READ_SIZE,
+            None => READ_SIZE,
+        }
     }
 
     /// When what is unfinished must have come whole, if anything is.
@@ -108,12 +117,26 @@ impl Inbound {
             .map(|since| since + FRAME_PATIENCE + Duration::from_secs(seconds))
     }
 
-    /// All bytes that have come are understood, or else some wait for more.
-    pub(crate) fn note_rest(&mut self, is_empty: bool, now: Instant) {
-        if is_empty && !self.scanner.is_skipping() {
+    /// Of the bytes that have come, so many wait for more, or none.
+    pub(crate) fn note_rest(&mut self, len: usize, hub: &Hub, now: Instant) {
+        if len == 0 && !self.scanner.is_skipping() {
             self.unfinished_since = None;
         } else {
             self.unfinished_since.get_or_insert(now);
+        }
+        self.hold(len, hub, now);
+    }
+
+    /// Counts what is kept for the client to finish.
+    fn hold(&self, len: usize, hub: &Hub, now: Instant) {
+        if self.peer.is_mesh_peer() {
+            return;
+        }
+        let since = self.unfinished_since.unwrap_or(now);
+        let bytes = u32::try_from(len).expect("a rest is no longer than the buffer");
+        let before = self.peer.ledger.set_unfinished(bytes, since);
+        if before != bytes {
+            hub.unfinished.change(before as usize, len);
         }
     }
 
@@ -159,12 +182,10 @@ impl Inbound {
                     return Ok(Progress::All);
                 }
             };
-            if let Some(limiter) = &mut self.limiter {
-                let tokens = (body.len() as u64).min(MIN_BURST_BYTES);
-                if let Err(wait) = limiter.take_bytes(tokens, turn.now) {
-                    turn.tally.rate_limit_waited += 1;
-                    return Ok(Progress::Until(turn.now + wait));
-                }
+            if let Some(limiter) = &mut self.limiter
+                && let Some(due) = limiter.holds_back(body.len(), turn.now, &mut turn.tally)
+            {
+                return Ok(Progress::Until(due));
             }
             self.begin_frame(0);
             let frame = range.start..range.start + body.end;
@@ -380,6 +401,7 @@ impl Inbound {
 
     /// The connection has ended: the client is no longer to be reached here.
     pub(crate) fn leave(self, hub: &Hub) {
+        self.hold(0, hub, self.since);
         let gauges = hub.metrics.gauges();
         if self.home {
             gauges.home_connections.sub(1);

@@ -3,8 +3,6 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use derp_verify::RateLimit;
-
 use crate::admitted::Admitted;
 use crate::peer::ConnId;
 use crate::shared::{AtomicBool, AtomicUsize, Mutex};
@@ -20,8 +18,8 @@ pub(crate) enum Message {
     Stalled(ConnId),
     /// End this client's connection.
     Close(ConnId),
-    /// Limit what each client may send, or no longer.
-    SetRateLimit(Option<RateLimit>),
+    /// Other limits hold for what clients may send.
+    FollowLimits,
     /// End all connections and stop.
     Stop,
 }

@@ -39,8 +39,10 @@ pub(crate) enum Presence {
 /// All that waits for one client.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
+    /// Each lane is bounded by the depth that [`Self::push`] is given.
     disco: VecDeque<Waiting>,
     data: VecDeque<Waiting>,
+    /// Of the packets in both; the sender sees to the budget of all clients.
     bytes: usize,
     pong: Option<PingData>,
     keep_alive: bool,

@@ -6,7 +6,7 @@
 //! client that sends at the same time.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Default)]
@@ -14,6 +14,10 @@ pub(crate) struct Ledger {
     since: OnceLock<Instant>,
     packets: AtomicU64,
     bytes: AtomicU64,
+    /// Since when something is unfinished, in microseconds of the session.
+    unfinished_since: AtomicU64,
+    /// How many bytes of it are held; zero for a mesh peer, which is nobody's to close.
+    unfinished: AtomicU32,
     is_home: AtomicBool,
 }
 
@@ -37,6 +41,28 @@ impl Ledger {
 
     pub(crate) fn is_home(&self) -> bool {
         self.is_home.load(Relaxed)
+    }
+
+    /// Of what the client has sent, so many bytes wait for more, the first of them since `since`.
+    /// Returns how many it were before.
+    pub(crate) fn set_unfinished(&self, bytes: u32, since: Instant) -> u32 {
+        let before = self.unfinished.load(Relaxed);
+        // Mostly all is finished, and was before.
+        if (before, bytes) != (0, 0) {
+            let at = self.age(since).as_micros();
+            let at = u64::try_from(at).unwrap_or(u64::MAX);
+            self.unfinished_since.store(at, Relaxed);
+            self.unfinished.store(bytes, Relaxed);
+        }
+        before
+    }
+
+    /// How many bytes wait for more, and for how long.
+    pub(crate) fn unfinished(&self, now: Instant) -> (usize, Duration) {
+        let since = Duration::from_micros(self.unfinished_since.load(Relaxed));
+        let bytes = self.unfinished.load(Relaxed);
+        let bytes = usize::try_from(bytes).expect("there are no smaller machines");
+        (bytes, self.age(now).saturating_sub(since))
     }
 
     /// Packets and bytes that the client sent so far.

@@ -164,6 +164,8 @@ pub(crate) async fn accept_loop(
     let local_addr = listener.local_addr();
     let mut connections = JoinSet::new();
     let mut pause = MIN_PAUSE;
+    // One for all connections: each keeps it for as long as it is silent.
+    let options = Arc::new(options);
     let mut limiter = options.accept_limit.map(|limit| {
         crate::rate_limit::TokenBucket::new(limit.per_second, limit.burst, crate::clock::now())
     });
@@ -198,16 +200,17 @@ pub(crate) async fn accept_loop(
         conn.listener = options.id.clone();
         conn.local_addr = local_addr;
         let front = Arc::clone(&front);
-        let options = options.clone();
+        let options = Arc::clone(&options);
         match accepted {
             Accepted::Tcp(stream, peer) => {
                 conn.socket_peer = Some(peer);
                 conn.local_addr = stream.local_addr().ok();
-                connections.spawn(serve(stream, conn, options, front));
+                // Borrowed, for what is handed to a future by value is in it twice.
+                connections.spawn(async move { serve(stream, &mut conn, &options, &front).await });
             }
             Accepted::Unix(stream) => {
                 conn.is_unix = true;
-                connections.spawn(serve(stream, conn, options, front));
+                connections.spawn(async move { serve(stream, &mut conn, &options, &front).await });
             }
         }
     }
@@ -227,21 +230,16 @@ fn note_panic(ended: &Result<(), tokio::task::JoinError>, gauges: &crate::metric
     }
 }
 
-async fn serve<S: Socket>(
-    socket: S,
-    mut conn: ConnMeta,
-    options: ListenOptions,
-    front: Arc<Front>,
-) {
+async fn serve<S: Socket>(socket: S, conn: &mut ConnMeta, options: &ListenOptions, front: &Front) {
     if let Err(error) = socket.prepare(&options.socket) {
         // Most likely it has gone already; if not, it will do without.
         tracing::debug!(%error, "cannot set options of a connection");
     }
     let result = if options.only_redirects {
         // In a box, so that clients' tasks are no larger for it.
-        Box::pin(front.serve_port_80(socket, &mut conn, &options)).await
+        Box::pin(front.serve_port_80(socket, conn, options)).await
     } else {
-        front.accept_socket(socket, &mut conn, &options).await
+        front.accept_socket(socket, conn, options).await
     };
     // By now a proxy may have said who it was.
     let client = conn.client_addr();

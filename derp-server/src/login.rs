@@ -8,11 +8,12 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use derp_proto::{Claim, ClientHello, Greeted, ServerInfo};
-use derp_verify::{Candidate, ConnMeta, RateLimit};
+use derp_verify::{Candidate, ConnMeta, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::error::AcceptError;
 use crate::hub::Hub;
+use crate::limiter::Terms;
 use crate::pending::Pending;
 use crate::tunables::Tunables;
 
@@ -26,7 +27,7 @@ const READ_CHUNK: usize = 2048;
 pub(crate) struct LoggedIn {
     pub(crate) hello: ClientHello,
     pub(crate) is_mesh_peer: bool,
-    pub(crate) rate: Option<RateLimit>,
+    pub(crate) terms: Option<Box<Terms>>,
     /// The frame that tells it so.
     pub(crate) server_info: Vec<u8>,
 }
@@ -62,14 +63,14 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
         .as_ref()
         .is_some_and(|key| hub.is_mesh_key(key));
     // Who holds the mesh key is another relay of the region, and no verifier knows it.
-    let rate = if is_mesh_peer {
+    let terms = if is_mesh_peer {
         None
     } else {
         hub.admit_key(&hello.key())?;
         // An answer that nobody waits for any more is not waited for either.
         tokio::select! {
             biased;
-            rate = verify(&hello, conn, hub, &tunables) => rate?,
+            terms = verify(&hello, conn, hub, &tunables) => terms?,
             gone = hang_up(stream, received, pending) => return Err(gone),
         }
     };
@@ -84,7 +85,7 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(LoggedIn {
         hello,
         is_mesh_peer,
-        rate,
+        terms,
         server_info,
     })
 }
@@ -133,7 +134,7 @@ async fn verify(
     conn: &ConnMeta,
     hub: &Hub,
     tunables: &Tunables,
-) -> Result<Option<RateLimit>, AcceptError> {
+) -> Result<Option<Box<Terms>>, AcceptError> {
     let app_name = hello.info().printable_app_name();
     let mut candidate = Candidate::new(hello.key(), conn);
     candidate.app_name = &app_name;
@@ -143,7 +144,7 @@ async fn verify(
     let answer = answer.unwrap_or(Err(derp_verify::VerifyError::TimedOut(limit)));
     let gauges = hub.metrics.gauges();
     match answer {
-        Ok(verdict) if verdict.allow => Ok(verdict.rate),
+        Ok(verdict) if verdict.allow => Ok(terms(&verdict, hub)),
         Ok(verdict) => {
             gauges.verify_denied.add(1);
             if let Some(untold) = hub.tell_of_refusal(&hello.key()) {
@@ -167,6 +168,14 @@ async fn verify(
             Err(AcceptError::Unverified(error))
         }
     }
+}
+
+/// The limits of its own that a client is admitted with.
+fn terms(verdict: &Verdict, hub: &Hub) -> Option<Box<Terms>> {
+    let group = verdict.group.as_deref();
+    let group = group.map(|name| hub.rates.group(name, crate::clock::now()));
+    let rate = verdict.rate;
+    (group.is_some() || rate.is_some()).then(|| Box::new(Terms { rate, group }))
 }
 
 /// Reads what is there, which counts among what all logins hold and is an error where the stream ends.

@@ -125,7 +125,7 @@ impl Rig {
             wire: Wire::Socket(ours.into()),
             inbox: Arc::clone(&self.inbox),
         };
-        let budget = Arc::clone(&self.hub.budget);
+        let budget = Arc::clone(&self.hub.queued);
         let peer = Arc::new(Peer::new(who, owner, Sink::Direct(seal), budget));
         self.inbox.load.fetch_add(1, Ordering::Relaxed);
         self.inbox.post(Message::Serve(Box::new(Admitted {
@@ -133,7 +133,7 @@ impl Rig {
             server_info: vec![0x03, 0, 0, 0, 0],
             opener: suite.map(|suite| Box::new(opener(suite, 2))),
             rest: Rest::default(),
-            rate: None,
+            terms: None,
             is_not_ideal: false,
             keep_alive: Duration::from_secs(3600),
         })));

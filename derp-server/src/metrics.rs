@@ -83,6 +83,10 @@ gauges! {
     home_moves_out: Counter "derp_home_moves_out",
     /// Clients whose connection took nothing for too long.
     write_timeouts: Counter "derp_sclient_write_timeouts",
+    /// Clients that did not finish a frame in time.
+    frame_timeouts: Counter "derper_frame_timeouts",
+    /// Clients closed because all together held too much of frames that were not finished.
+    unfinished_closed: Counter "derper_unfinished_closed",
     /// WebSocket connections.
     websocket_accepts: Counter "derp_websocket_accepts",
     /// Connections that were accepted by a listener.
@@ -280,6 +284,18 @@ impl Metrics {
             labels: &[],
             value: mean,
         });
+        for (limit, waited) in [
+            ("client", sum.rate_limit_waited),
+            ("group", sum.group_rate_limit_waited),
+            ("total", sum.total_rate_limit_waited),
+        ] {
+            visitor.sample(&Sample {
+                name: "derper_rate_limit_waits",
+                kind: Counter,
+                labels: &[("limit", limit)],
+                value: Value::Whole(waited),
+            });
+        }
         for kind in PacketKind::ALL {
             visitor.sample(&Sample {
                 name: "derp_packets_received_kind",

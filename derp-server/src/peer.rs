@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags, PingData, ServerFrame};
 
-use crate::budget::QueueBudget;
+use crate::budget::HeldBytes;
 use crate::inbox::{Inbox, Message};
 use crate::lanes::Presence;
 use crate::ledger::Ledger;
@@ -76,7 +76,7 @@ pub(crate) struct Peer {
     tx: Mutex<Tx>,
     /// What [`Tx::held`] said last, for the budget.
     held: AtomicUsize,
-    budget: Arc<QueueBudget>,
+    budget: Arc<HeldBytes>,
     /// Where it connected from, for watchers.
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) flags: PeerPresentFlags,
@@ -108,7 +108,7 @@ pub(crate) struct Identity {
 }
 
 impl Peer {
-    pub(crate) fn new(who: Identity, owner: Owner, sink: Sink, budget: Arc<QueueBudget>) -> Self {
+    pub(crate) fn new(who: Identity, owner: Owner, sink: Sink, budget: Arc<HeldBytes>) -> Self {
         Self {
             tx: Mutex::new(Tx::new(sink)),
             held: AtomicUsize::new(0),

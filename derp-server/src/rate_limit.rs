@@ -38,6 +38,11 @@ impl TokenBucket {
         Self::new(limit.bytes_per_second as f64, burst as f64, now)
     }
 
+    /// Whether both fill in the same way, however full they are.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.per_second, self.burst) == (other.per_second, other.burst)
+    }
+
     /// How many tokens there will be.
     pub(crate) fn left_at(&self, now: Instant) -> f64 {
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();

@@ -32,7 +32,7 @@ pub(crate) fn understand(
         let mut frames = base..end;
         let progress = inbound.process(&mut frames, false, hub, turn)?;
         let rest = Rest::new(&turn.buf[frames], &[]);
-        inbound.note_rest(rest.is_empty(), turn.now);
+        inbound.note_rest(rest.len(), hub, turn.now);
         return Ok(Received {
             rest,
             progress,
@@ -79,7 +79,7 @@ pub(crate) fn understand(
     } else {
         Rest::new(&turn.buf[frames], &turn.buf[at..end])
     };
-    inbound.note_rest(rest.is_empty(), turn.now);
+    inbound.note_rest(rest.len(), hub, turn.now);
     Ok(Received {
         rest,
         progress,

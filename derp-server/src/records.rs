@@ -31,7 +31,7 @@ const READ_CHUNK: usize = 4 * 1024;
 #[derive(Debug)]
 pub(crate) struct RecordAligned<IO> {
     io: IO,
-    /// Received, from the rest of the current record on.
+    /// Received, from the rest of the current record on: a record and a read at most.
     buf: Vec<u8>,
     /// How much of `buf` was handed over.
     start: usize,

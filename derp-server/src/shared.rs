@@ -136,6 +136,18 @@ mod counting {
         )*};
     }
 
+    impl AtomicU64 {
+        pub(crate) fn fetch_update(
+            &self,
+            set: Ordering,
+            fetch: Ordering,
+            update: impl FnMut(u64) -> Option<u64>,
+        ) -> Result<u64, u64> {
+            wrote();
+            self.0.fetch_update(set, fetch, update)
+        }
+    }
+
     numbers! {
         AtomicBool(bool): swap -> bool;
         AtomicU8(u8): fetch_or -> u8, fetch_and -> u8;

@@ -32,6 +32,7 @@ use crate::admitted::{Admitted, Rest};
 use crate::clock;
 use crate::hub::Hub;
 use crate::inbox::{Inbox, Message};
+use crate::limiter::Terms;
 use crate::metrics::PacketCounts;
 use crate::peer::{ConnId, Identity, Owner, Peer};
 use crate::registry;
@@ -93,6 +94,7 @@ pub(crate) struct ClientOptions {
     pub(crate) link: Link,
     pub(crate) is_mesh_peer: bool,
     pub(crate) rate: Option<RateLimit>,
+    pub(crate) group: Option<&'static str>,
     /// How many bytes the network takes before it is full.
     pub(crate) room: usize,
 }
@@ -103,6 +105,7 @@ impl Default for ClientOptions {
             link: Link::Plain,
             is_mesh_peer: false,
             rate: None,
+            group: None,
             room: 1 << 20,
         }
     }
@@ -204,14 +207,19 @@ impl Sim {
             wire: Wire::Memory(Arc::clone(&wire)),
             inbox: Arc::clone(inbox),
         };
-        let peer = Peer::new(who, owner, Sink::Direct(seal), Arc::clone(&self.hub.budget));
+        let peer = Peer::new(who, owner, Sink::Direct(seal), Arc::clone(&self.hub.queued));
         inbox.load.fetch_add(1, Relaxed);
         inbox.post(Message::Serve(Box::new(Admitted {
             peer: Arc::new(peer),
             server_info: vec![0x03, 0, 0, 0, 1, 7],
             opener,
             rest: Rest::default(),
-            rate: options.rate,
+            terms: Some(Box::new(Terms {
+                rate: options.rate,
+                group: options
+                    .group
+                    .map(|name| self.hub.rates.group(name, self.now)),
+            })),
             is_not_ideal: false,
             keep_alive: Duration::from_secs(60),
         })));
@@ -284,6 +292,12 @@ impl Sim {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let timers = self.workers.iter().map(|worker| worker.worker.next_timer());
         timers.flatten().min()
+    }
+
+    /// What clients have not finished, counted anew.
+    pub(crate) fn held_unfinished(&self) -> usize {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.worker.held_unfinished()).sum()
     }
 
     pub(crate) fn worker_inbox(&self) -> Arc<Inbox> {

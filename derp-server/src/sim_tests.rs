@@ -463,7 +463,7 @@ fn a_receiver_that_stops_loses_its_oldest_packets_and_then_its_connection() {
         sim.pass(Duration::from_millis(2));
         assert!(b.is_closed());
         assert_eq!(sim.hub.metrics.gauges().write_timeouts.get(), 1);
-        assert_eq!(sim.hub.budget.used(), 0);
+        assert_eq!(sim.hub.queued.used(), 0);
         sim.assert_ledger_balances();
     }
 }
@@ -582,6 +582,110 @@ fn mesh_peers_are_never_limited_but_others_are_when_limits_change() {
     sim.hub.set_tunables(Tunables::default());
     a.hang_up();
     sim.pass(Duration::from_secs(1));
+}
+
+#[test]
+fn clients_share_the_limit_of_all_in_turn() {
+    let mut sim = Sim::new(Tunables {
+        total_rate: Some(RateLimit {
+            bytes_per_second: 2 * 65_568,
+            burst_bytes: 0,
+        }),
+        ..Tunables::default()
+    });
+    let [mut a, mut b] = [1, 2].map(|n| sim.plain(n));
+    let mut dst = sim.plain(3);
+    for client in [&mut a, &mut b] {
+        for _ in 0..3 {
+            client.send_packet(dst.key, &[0; 65_536]);
+        }
+    }
+    sim.run();
+    let count = |dst: &mut SimClient| {
+        let got = dst.packets();
+        let from = |key| got.iter().filter(|(src, _)| *src == key).count();
+        (from(a.key), from(b.key))
+    };
+    // One has the burst. From then on it is one every half second, and each in its turn.
+    assert_eq!(count(&mut dst), (1, 0));
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        sim.pass(Duration::from_millis(501));
+        counts.push(count(&mut dst));
+    }
+    assert_eq!(counts, [(0, 1), (1, 0), (0, 1), (1, 0), (0, 1)]);
+    assert!(sim.hub.metrics.sum().total_rate_limit_waited >= 5);
+    assert_eq!(sim.hub.metrics.sum().rate_limit_waited, 0);
+    sim.assert_ledger_balances();
+}
+
+#[test]
+fn a_group_shares_its_limit_and_leaves_others_alone() {
+    let mut sim = sim();
+    sim.hub.set_workers(vec![sim.worker_inbox()]);
+    let grouped = |sim: &mut Sim, n, group| {
+        sim.connect(
+            key(n),
+            &ClientOptions {
+                group: Some(group),
+                ..Default::default()
+            },
+        )
+    };
+    let mut a = grouped(&mut sim, 1, "slow");
+    let mut b = grouped(&mut sim, 2, "slow");
+    let mut c = grouped(&mut sim, 3, "fast");
+    let mut dst = sim.plain(4);
+    let slow = RateLimit {
+        bytes_per_second: 1000,
+        burst_bytes: 0,
+    };
+    let mut tunables = Tunables::default();
+    tunables.group_rates.named.insert("slow".into(), slow);
+    sim.hub.set_tunables(tunables.clone());
+    sim.run();
+    for client in [&mut a, &mut b, &mut c] {
+        for _ in 0..2 {
+            client.send_packet(dst.key, &[0; 65_536]);
+        }
+        sim.run();
+    }
+    let count = |dst: &mut SimClient| {
+        let got = dst.packets();
+        [a.key, b.key, c.key].map(|key| got.iter().filter(|(src, _)| *src == key).count())
+    };
+    assert_eq!(count(&mut dst), [1, 0, 2]);
+    assert_eq!(sim.hub.metrics.sum().group_rate_limit_waited, 2);
+    // Whoever waits goes on at once where the limit is lifted.
+    sim.hub.set_tunables(Tunables::default());
+    sim.run();
+    assert_eq!(count(&mut dst), [1, 2, 0]);
+    sim.assert_ledger_balances();
+}
+
+#[test]
+fn who_is_over_its_own_limit_takes_nothing_from_the_others() {
+    let mut sim = Sim::new(Tunables {
+        client_rate: Some(RateLimit {
+            bytes_per_second: 1,
+            burst_bytes: 0,
+        }),
+        total_rate: Some(RateLimit {
+            bytes_per_second: 1000,
+            burst_bytes: 2 * 65_568,
+        }),
+        ..Tunables::default()
+    });
+    let [mut a, mut b] = [1, 2].map(|n| sim.plain(n));
+    let mut dst = sim.plain(3);
+    for _ in 0..3 {
+        a.send_packet(dst.key, &[0; 65_536]);
+    }
+    sim.run();
+    b.send_packet(dst.key, &[0; 65_536]);
+    sim.run();
+    let from: Vec<_> = dst.packets().into_iter().map(|(src, _)| src).collect();
+    assert_eq!(from, [a.key, b.key]);
 }
 
 #[test]
@@ -757,9 +861,9 @@ fn all_queues_together_keep_to_their_budget() {
         a.send_packet(large.key, &vec![n; 60_000]);
         sim.run();
         assert!(
-            sim.hub.budget.used() <= 300_000 + 64_000,
+            sim.hub.queued.used() <= 300_000 + 64_000,
             "{}",
-            sim.hub.budget.used()
+            sim.hub.queued.used()
         );
     }
     assert!(dropped(&sim, DropReason::QueueBudget) > 0);
@@ -787,4 +891,24 @@ fn beyond_the_budget_nothing_waits_but_what_is_on_its_way() {
     assert_eq!((waiting.packets, waiting.lane_bytes), ([0, 0], 0));
     assert!(waiting.pending > 0);
     assert_eq!(dropped(&sim, DropReason::QueueBudget), 29);
+}
+
+#[test]
+fn what_a_limit_holds_back_waits_in_the_socket_rather_than_here() {
+    let mut sim = Sim::new(Tunables {
+        client_rate: Some(RateLimit {
+            bytes_per_second: 1000,
+            burst_bytes: 0,
+        }),
+        ..Tunables::default()
+    });
+    let mut a = sim.plain(1);
+    let mut b = sim.plain(2);
+    for n in 0..60 {
+        a.send_packet(b.key, &[n; 5000]);
+    }
+    sim.run();
+    assert_eq!(b.packets().len(), 13, "the burst");
+    let held = sim.held_unfinished();
+    assert!(0 < held && held < 20_000, "{held}");
 }

@@ -1,11 +1,14 @@
 //! Sockets that a listener accepts: what a fast path needs of them beside their bytes.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// Options of accepted TCP connections. The defaults are the reference's.
@@ -33,13 +36,18 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 const PROBES: u32 = 9;
 
 /// A connected stream socket of the operating system.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     /// Sets the options that this kind of socket has.
     fn prepare(&self, options: &SocketOptions) -> io::Result<()>;
     /// Bounds what the kernel holds and has not sent, where it can.
     fn bound_unsent(&self, bytes: u32) -> io::Result<()>;
-    /// Waits until the other side has said something, or has gone.
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+    /// Ready once the other side has said something, or has gone. Reads nothing.
+    fn poll_spoken(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Waits until the other side has said something, or has gone. A silent connection's task is
+    /// this future and what is around it: it is two words.
+    fn has_spoken(&self) -> impl Future<Output = io::Result<()>> + Send {
+        poll_fn(|cx| self.poll_spoken(cx))
+    }
     /// Takes the socket out of the runtime. It stays non-blocking.
     fn into_fd(self) -> io::Result<OwnedFd>;
 }
@@ -65,8 +73,15 @@ impl Socket for TcpStream {
         SockRef::from(self).set_tcp_notsent_lowat(bytes)
     }
 
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
+    fn poll_spoken(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The runtime takes sockets that it has just accepted for readable: only a look tells.
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_io(Interest::READABLE, || peek(self)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                looked => return Poll::Ready(looked),
+            }
+        }
     }
 
     fn into_fd(self) -> io::Result<OwnedFd> {
@@ -83,11 +98,75 @@ impl Socket for UnixStream {
         Ok(())
     }
 
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
+    fn poll_spoken(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_io(Interest::READABLE, || peek(self)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                looked => return Poll::Ready(looked),
+            }
+        }
     }
 
     fn into_fd(self) -> io::Result<OwnedFd> {
         Ok(self.into_std()?.into())
+    }
+}
+
+/// Whether there is something to read, or never will be.
+fn peek(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket)
+        .peek(&mut [MaybeUninit::uninit()])
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, UnixListener};
+
+    use super::*;
+
+    /// Whoever says nothing has not spoken, and whoever goes has.
+    async fn speaks_late(accepted: impl Socket, mut other: impl AsyncWrite + Unpin) {
+        {
+            let mut spoken = pin!(accepted.has_spoken());
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(spoken.as_mut().poll(&mut context).is_pending());
+            other.write_all(b"x").await.unwrap();
+            spoken.await.unwrap();
+        }
+        accepted.has_spoken().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_just_accepted_has_not_spoken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let other = TcpStream::connect(address).await.unwrap();
+        speaks_late(listener.accept().await.unwrap().0, other).await;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let other = UnixStream::connect(&path).await.unwrap();
+        speaks_late(listener.accept().await.unwrap().0, other).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_without_a_word_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(TcpStream::connect(address).await.unwrap());
+        listener
+            .accept()
+            .await
+            .unwrap()
+            .0
+            .has_spoken()
+            .await
+            .unwrap();
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use derp_verify::RateLimit;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
@@ -19,7 +18,7 @@ use crate::error::SessionError;
 use crate::hub::Hub;
 use crate::inbound::{Inbound, Progress};
 use crate::receive::{Received, understand};
-use crate::turn::{READ_SIZE, Turn};
+use crate::turn::Turn;
 
 thread_local! {
     /// The working memory of all tasks that run on this thread.
@@ -43,8 +42,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let now = clock::now();
-    let everybodys_rate = hub.tunables().client_rate;
-    let inbound = admitted.inbound(everybodys_rate, now);
+    let limits = hub.rates.changes();
+    let inbound = admitted.inbound(&hub, now);
     let peer = Arc::clone(&admitted.peer);
     peer.push(|lanes| lanes.push_encoded(&admitted.server_info));
     if let Some(surplus) = hub.registry.register(&peer) {
@@ -72,14 +71,15 @@ where
         needs_flush: false,
         blocked_since: None,
         paused_until: None,
-        everybodys_rate,
+        limits,
         keep_alive,
         keep_alive_at: now + keep_alive,
         sleep: Box::pin(tokio::time::sleep_until((now + keep_alive).into())),
     };
     let result = poll_fn(|cx| driver.poll(cx)).await;
-    drop(driver.session);
-    // It is gone for everybody else; how it takes the goodbye is of no interest.
+    // It is gone for everybody else, and so is what it held.
+    drop((driver.session, driver.rest, driver.out));
+    // How it takes the goodbye is of no interest.
     let _ended = tokio::time::timeout(GOODBYE, driver.stream.shutdown()).await;
     let why = result
         .as_ref()
@@ -121,14 +121,14 @@ struct Driver<S> {
     session: Session,
     rest: Rest,
     has_unread_rest: bool,
-    /// Frames that have left the lanes.
+    /// Frames that have left the lanes, as many as are fetched at a time.
     out: Vec<u8>,
     written: usize,
     needs_flush: bool,
     blocked_since: Option<Instant>,
     paused_until: Option<Instant>,
-    /// The limit that was set last for all clients.
-    everybodys_rate: Option<RateLimit>,
+    /// The change of limits that the client has come under.
+    limits: u64,
     keep_alive: Duration,
     keep_alive_at: Instant,
     sleep: Pin<Box<Sleep>>,
@@ -145,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if self.session.inbound().peer.is_gone() {
                 return Poll::Ready(Err(SessionError::Closed));
             }
-            self.follow_rate_limit(now);
+            self.follow_limits(now);
             let Poll::Ready(read) = self.read(now, cx)? else {
                 return Poll::Ready(Ok(()));
             };
@@ -163,13 +163,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Takes everybody's limit over where it has changed, and goes on by it.
-    fn follow_rate_limit(&mut self, now: Instant) {
-        let rate = self.session.hub.tunables().client_rate;
-        if std::mem::replace(&mut self.everybodys_rate, rate) == rate {
+    /// Takes changed limits over, and goes on by them.
+    fn follow_limits(&mut self, now: Instant) {
+        let Session { inbound, hub } = &mut self.session;
+        let limits = hub.rates.changes();
+        if std::mem::replace(&mut self.limits, limits) == limits {
             return;
         }
-        self.session.inbound().set_rate_limit(rate, now);
+        let inbound = inbound.as_mut().expect("the session lasts");
+        inbound.follow_limits(hub, now);
         if self.paused_until.take().is_some() {
             self.has_unread_rest = true;
         }
@@ -185,6 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         let is_paused = self.paused_until.is_some();
         if !is_paused && inbound.frame_deadline().is_some_and(|at| at <= now) {
+            self.session.hub.metrics.gauges().frame_timeouts.add(1);
             return Err(SessionError::UnfinishedFrame);
         }
         if let (Some(since), Some(patience)) = (self.blocked_since, self.patience())
@@ -308,7 +311,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         cx: &mut Context<'_>,
     ) -> Result<Reading, SessionError> {
         let behind_rest = self.rest.len();
-        let end = turn.buf.len().min(behind_rest + READ_SIZE);
+        let room = self.session.inbound().read_size();
+        let end = turn.buf.len().min(behind_rest + room);
         // What has come already is understood before more is received.
         let received = if self.has_unread_rest && !self.rest.is_empty() {
             0

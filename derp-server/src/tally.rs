@@ -95,6 +95,10 @@ counters! {
     queued_packets,
     /// Times that a client was kept waiting by its rate limit.
     rate_limit_waited,
+    /// Times that it was by its group's.
+    group_rate_limit_waited,
+    /// Times that it was by that of all clients.
+    total_rate_limit_waited,
     /// Writes to sockets.
     writes,
 }

@@ -1,11 +1,28 @@
 //! What can be changed while the relay runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use derp_verify::RateLimit;
 
 use crate::login_rates::LoginRate;
 use crate::registry::MAX_PER_KEY;
+
+/// How fast the clients of a group may send, all of them together. Which group a client belongs to
+/// is for the verifier to say, in [`derp_verify::Verdict::group`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupRates {
+    /// The groups that have a limit of their own, by name.
+    pub named: BTreeMap<String, RateLimit>,
+    /// The limit of every other group, each for itself.
+    pub others: Option<RateLimit>,
+}
+
+impl GroupRates {
+    pub(crate) fn of(&self, group: &str) -> Option<RateLimit> {
+        self.named.get(group).copied().or(self.others)
+    }
+}
 
 /// Limits and times that may change at any moment, for all clients at once.
 ///
@@ -25,6 +42,10 @@ pub struct Tunables {
     pub mesh_write_timeout: Duration,
     /// How fast each client may send, if that is limited; mesh peers never are.
     pub client_rate: Option<RateLimit>,
+    /// How fast the clients of each group may send together, if that is limited.
+    pub group_rates: GroupRates,
+    /// How fast all clients may send together, if that is limited.
+    pub total_rate: Option<RateLimit>,
     /// How often each client hears that the relay is there.
     pub keep_alive: Duration,
     /// At most so much is added to it, chosen once for each connection.
@@ -47,6 +68,9 @@ pub struct Tunables {
     pub max_logins_pending: usize,
     /// How many bytes connections may hold that are on their way to a login, all together.
     pub max_pending_bytes: usize,
+    /// How many bytes of frames that they have not finished clients may make the relay hold, all
+    /// together. Beyond it, those that have held the most for the longest are closed.
+    pub max_unfinished_bytes: usize,
     /// How often connections may come from one IPv4 address or one IPv6 network of 64 bits;
     /// `None` for as often as they like. It does not count those from this machine, from private
     /// networks and from trusted proxies, behind which there may be many.
@@ -75,6 +99,8 @@ impl Default for Tunables {
             write_timeout: Some(Duration::from_secs(2)),
             mesh_write_timeout: Duration::from_secs(30),
             client_rate: None,
+            group_rates: GroupRates::default(),
+            total_rate: None,
             keep_alive: Duration::from_secs(60),
             keep_alive_jitter: Duration::from_secs(5),
             login_timeout: Duration::from_secs(15),
@@ -86,6 +112,7 @@ impl Default for Tunables {
             max_client_info_len: derp_proto::MAX_CLIENT_INFO_LEN,
             max_logins_pending: 4096,
             max_pending_bytes: 64 << 20,
+            max_unfinished_bytes: 64 << 20,
             network_login_rate: Some(LoginRate {
                 per_second: 50.0,
                 burst: 500.0,

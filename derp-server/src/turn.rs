@@ -20,6 +20,8 @@ use std::time::Instant;
 
 /// What one connection reads at a time.
 pub(crate) const READ_SIZE: usize = 64 << 10;
+/// The same of one that has limits: what it has sent and may not send yet waits in memory.
+pub(crate) const LIMITED_READ_SIZE: usize = MAX_RECORD;
 /// What may be unfinished of earlier reads: less than a frame, and less than a record.
 const MAX_UNFINISHED: usize = HEADER_LEN + 64 + MAX_PACKET_LEN + MAX_RECORD;
 /// The largest rest of a connection: its limit was reached before any of a read was understood.
@@ -48,6 +50,7 @@ pub(crate) struct Turn {
     pub(crate) buf: Box<[u8]>,
     /// How much of `buf` this turn has used.
     pub(crate) used: usize,
+    /// Of the frames in `buf`, which bounds them.
     spans: Vec<Span>,
     batches: Vec<Batch>,
     /// By the low bits of a connection's number: where its batch may be. A collision costs a second
@@ -139,11 +142,18 @@ impl Turn {
         self.used = 0;
     }
 
-    /// Counts what was done, and keeps all queues together within their budget.
+    /// Counts what was done, and keeps all queues together, and all that is unfinished, within
+    /// their limits.
     pub(crate) fn settle(&mut self, hub: &Hub, totals: &Totals) {
-        if hub.budget.is_exceeded() {
-            hub.budget
-                .relieve(&hub.registry.all_weak(), &mut self.tally);
+        if hub.queued.is_exceeded() {
+            hub.queued
+                .shorten_queues(&hub.registry.all_weak(), &mut self.tally);
+        }
+        if hub.unfinished.is_exceeded() {
+            let closed = hub
+                .unfinished
+                .close_unfinished(&hub.registry.all_weak(), self.now);
+            hub.metrics.gauges().unfinished_closed.add(closed);
         }
         totals.add(&mut self.tally);
     }

@@ -76,7 +76,8 @@ pub(crate) struct WaitingNow {
 #[derive(Debug)]
 pub(crate) struct Tx {
     sink: Sink,
-    /// Bytes that are committed, and that the kernel has not taken.
+    /// Bytes that are committed, and that the kernel has not taken: [`MAX_FLIGHT`] at most and a
+    /// frame, with their records.
     pending: Vec<u8>,
     pending_at: usize,
     /// Exists only while something waits, or a task fetches.

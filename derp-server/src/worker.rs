@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use derp_verify::RateLimit;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use slab::Slab;
@@ -23,7 +22,7 @@ use crate::receive::{Received, understand};
 use crate::tally::Totals;
 use crate::timers::{Timer, Timers};
 use crate::tls13::Opener;
-use crate::turn::{READ_SIZE, Turn};
+use crate::turn::Turn;
 use crate::tx::SendContext;
 
 /// How many timers are dealt with before connections are read again, so that packets do not wait
@@ -66,7 +65,8 @@ pub(crate) struct Worker {
     inbox: Arc<Inbox>,
     /// `None` where a simulation says what is ready.
     registry: Option<mio::Registry>,
-    /// By their tokens, which is how the poller names them.
+    /// By their tokens, which is how the poller names them. Bounded, as all clients are, by
+    /// `Tunables::max_clients`; so are the two below.
     conns: Slab<Conn>,
     /// By their numbers, which is how everybody else does.
     tokens: HashMap<ConnId, usize, ahash::RandomState>,
@@ -121,17 +121,17 @@ impl Worker {
                 Message::Close(id) => {
                     self.with_token(id, |worker, at| worker.end(at, Some(&SessionError::Closed)));
                 }
-                Message::SetRateLimit(rate) => self.set_rate_limit(rate),
+                Message::FollowLimits => self.follow_limits(),
                 Message::Stop => self.stopped = true,
             }
         }
     }
 
     /// Limits everybody anew. Whoever waits for the former limit goes on by this one.
-    fn set_rate_limit(&mut self, rate: Option<RateLimit>) {
+    fn follow_limits(&mut self) {
         let mut paused = Vec::new();
         for (at, conn) in &mut self.conns {
-            conn.inbound.set_rate_limit(rate, self.turn.now);
+            conn.inbound.follow_limits(&self.hub, self.turn.now);
             if std::mem::take(&mut conn.is_paused) {
                 conn.has_unread_rest = true;
                 paused.push(at);
@@ -153,7 +153,7 @@ impl Worker {
     fn serve(&mut self, admitted: Admitted) {
         let now = self.turn.now;
         let id = admitted.peer.id;
-        let inbound = admitted.inbound(self.hub.tunables().client_rate, now);
+        let inbound = admitted.inbound(&self.hub, now);
         let at = self.conns.vacant_key();
         if let Err(error) = self.poll_for(at, &admitted.peer) {
             tracing::warn!(conn = %id, %error, "cannot poll a connection");
@@ -294,6 +294,7 @@ impl Worker {
                     match conn.inbound.frame_deadline() {
                         // A client that is kept waiting cannot finish anything.
                         Some(due) if due <= now && !conn.is_paused => {
+                            self.hub.metrics.gauges().frame_timeouts.add(1);
                             self.end(at, Some(&SessionError::UnfinishedFrame));
                         }
                         Some(due) => {
@@ -364,7 +365,8 @@ impl Worker {
         let turn = &mut self.turn;
         let base = turn.used;
         let behind_rest = base + conn.rest.len();
-        let end = turn.buf.len().min(behind_rest + READ_SIZE);
+        let room = conn.inbound.read_size();
+        let end = turn.buf.len().min(behind_rest + room);
         let wire = conn
             .inbound
             .peer
@@ -525,6 +527,16 @@ impl Worker {
     pub(crate) fn conn_ids(&self) -> Vec<ConnId> {
         let ids = self.conns.iter().map(|(_, conn)| conn.inbound.peer.id);
         ids.collect()
+    }
+
+    /// What its connections have not finished, but for mesh peers'.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn held_unfinished(&self) -> usize {
+        let conns = self.conns.iter().map(|(_, conn)| conn);
+        conns
+            .filter(|conn| !conn.inbound.peer.is_mesh_peer())
+            .map(|conn| conn.rest.len())
+            .sum()
     }
 
     #[cfg(any(test, feature = "fuzzing"))]

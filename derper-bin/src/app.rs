@@ -15,6 +15,7 @@ mod pages;
 mod readiness;
 mod recheck;
 mod reload;
+mod rtt_stats;
 mod unix_socket;
 mod vars;
 mod verifiers;
@@ -44,6 +45,7 @@ use self::numbers::Numbers;
 use self::pages::{OperatorPages, Public};
 use self::readiness::Readiness;
 use self::reload::Reload;
+use self::rtt_stats::RttStats;
 use self::unix_socket::SocketFile;
 pub use self::unix_socket::UnixBindError;
 use self::verifiers::Verifiers;
@@ -78,6 +80,7 @@ pub struct App {
     mesh: Option<Mesh>,
     tls: Option<Arc<Caretaker>>,
     admit: Arc<Admit>,
+    rtt_stats: Arc<RttStats>,
     bootstrap_dns: Arc<BootstrapDns>,
     numbers: Arc<Numbers>,
     pages: Arc<OperatorPages>,
@@ -105,6 +108,12 @@ impl App {
     /// Outside of a tokio runtime with I/O enabled.
     pub fn bind(mut config: Config, now: SystemTime) -> anyhow::Result<Self> {
         let sockets = Sockets::bind(&config)?;
+        let counted = if config.rtt_stats {
+            sockets.tcp_addresses()
+        } else {
+            Vec::new()
+        };
+        let rtt_stats = Arc::new(RttStats::new(counted));
         let (main, http, stun) = (sockets.main, sockets.http, sockets.stun);
         let bound = main.local_addr().map_or(443, |address| address.port());
         let port = config.public_port.unwrap_or(bound);
@@ -130,6 +139,7 @@ impl App {
             stun.as_ref().map(StunServer::handle),
             Arc::clone(&bootstrap_dns),
             Arc::clone(&admit),
+            Arc::clone(&rtt_stats),
             cert_numbers,
         ));
         numbers.note_config(&config);
@@ -209,6 +219,7 @@ impl App {
             mesh,
             tls,
             admit,
+            rtt_stats,
             bootstrap_dns,
             numbers,
             pages,
@@ -311,6 +322,7 @@ impl App {
             mesh,
             tls,
             admit,
+            rtt_stats,
             bootstrap_dns,
             numbers,
             pages,
@@ -362,6 +374,7 @@ impl App {
         if let Some(tls) = tls.clone() {
             tasks.spawn(async move { match tls.run().await {} });
         }
+        tasks.spawn(async move { match rtt_stats.run().await {} });
         tasks.spawn(recheck::keep_admission(
             Arc::clone(&admit),
             server.clone(),

@@ -86,7 +86,8 @@ fn hint(config: &Config) -> anyhow::Result<crate::derpmap_hint::Hint> {
     };
     Ok(crate::derpmap_hint::Hint {
         host: config.host.clone(),
-        derp_port: config.listen.address.port,
+        // Where a proxy has the port, clients know that one.
+        derp_port: config.public_port.unwrap_or(config.listen.address.port),
         stun_port: config.stun.map(|stun| stun.address.port),
         pin,
         can_port80: config.listen.http.is_some_and(|http| http.port == 80),

@@ -20,6 +20,7 @@ mod pages;
 mod paths;
 mod places;
 mod proxies;
+mod rates;
 mod reader;
 mod tls;
 mod unbuilt;
@@ -92,6 +93,8 @@ pub struct Config {
     pub tunables: Tunables,
     /// What is set on every connection.
     pub socket: SocketOptions,
+    /// Whether the kernel is asked for round-trip times.
+    pub rtt_stats: bool,
     /// How the relay stops.
     pub drain: DrainPlan,
     /// What the web pages say.
@@ -159,6 +162,7 @@ impl Config {
             accept_limit: limits::accept_limit(reader),
             tunables: limits::tunables(reader),
             socket: limits::socket_options(reader),
+            rtt_stats: reader.switch(&settings::TCP_RTT_STATS),
             drain: limits::drain_plan(reader),
             pages: Pages::read(reader),
             debug: access::read(reader),

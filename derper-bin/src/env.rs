@@ -21,7 +21,7 @@ const ENABLE_HTTP: &str = "DERP_ENABLE_HTTP";
 const EXTRA_ARGS: [&str; 2] = ["DERP_EXTRA_ARGS", "DERPER_EXTRA_ARGS"];
 
 /// Variables of the reference that do nothing here, and what to do instead.
-const UNSUPPORTED: [(&str, &str); 4] = [
+const UNSUPPORTED: [(&str, &str); 3] = [
     (
         "DERP_DEBUG_LOGS",
         "frames are not logged; --log-level info,derp_server=debug tells of every client",
@@ -33,10 +33,6 @@ const UNSUPPORTED: [(&str, &str); 4] = [
     (
         "TS_DEBUG_VERBOSE_DROPS",
         "the metric derp_packets_dropped counts drops by their reason",
-    ),
-    (
-        "TS_DERP_DISABLE_RTT_STATS",
-        "there are no round-trip statistics to turn off",
     ),
 ];
 
@@ -452,14 +448,14 @@ mod tests {
     #[test]
     fn what_does_nothing_here_is_said() {
         let found = read(&vars(&[
-            ("TS_DERP_DISABLE_RTT_STATS", "1"),
+            ("TS_DEBUG_VERBOSE_DROPS", "1"),
             ("DERP_DEBUG_LOGS", ""),
         ]));
         assert_eq!(
             found.warnings,
             [
-                "TS_DERP_DISABLE_RTT_STATS does nothing here: there are no round-trip statistics to \
-              turn off"
+                "TS_DEBUG_VERBOSE_DROPS does nothing here: the metric derp_packets_dropped counts \
+                 drops by their reason"
             ]
         );
     }

@@ -38,6 +38,7 @@ pub mod process;
 pub mod quickstart;
 mod random;
 pub mod rate_config;
+mod round_trips;
 pub mod service_manager;
 pub mod settings;
 pub mod signals;

@@ -53,6 +53,10 @@ pub struct Client {
     pub bytes_sent: u64,
     /// Bytes that wait for it.
     pub bytes_waiting: u64,
+    /// How long its connection's packets take there and back, in microseconds; nothing where the
+    /// kernel does not tell, or knows of a proxy alone.
+    #[serde(default)]
+    pub rtt_micros: Option<u64>,
 }
 
 /// A link to another relay.
@@ -112,6 +116,7 @@ impl From<&ClientSnapshot> for Client {
             packets_sent: client.packets_sent,
             bytes_sent: client.bytes_sent,
             bytes_waiting: client.bytes_waiting as u64,
+            rtt_micros: None,
         }
     }
 }
@@ -151,6 +156,22 @@ impl fmt::Display for Bytes {
             unit = next;
         }
         f.pad(&format!("{}.{} {unit}", tenths / 10, tenths % 10))
+    }
+}
+
+/// A round-trip time in microseconds as people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTrip(pub Option<u64>);
+
+impl fmt::Display for RoundTrip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&match self.0 {
+            None => "-".to_owned(),
+            Some(micros) if micros < 10_000 => {
+                format!("{}.{} ms", micros / 1000, micros / 100 % 10)
+            }
+            Some(micros) => format!("{} ms", micros / 1000),
+        })
     }
 }
 
@@ -196,6 +217,15 @@ mod tests {
         ];
         for (seconds, text) in ages {
             assert_eq!(Age(seconds).to_string(), text);
+        }
+        let round_trips = [
+            (None, "-"),
+            (Some(99), "0.0 ms"),
+            (Some(9_999), "9.9 ms"),
+            (Some(10_000), "10 ms"),
+        ];
+        for (micros, text) in round_trips {
+            assert_eq!(RoundTrip(micros).to_string(), text);
         }
         assert_eq!(
             format!("{:>9}|{:<5}|", Bytes(1024), Age(1)),

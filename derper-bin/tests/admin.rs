@@ -113,6 +113,7 @@ async fn the_socket_tells_who_is_there_and_what_they_did() {
             (!client.home, client.bytes_waiting) == (true, 0),
             "{client:?}"
         );
+        assert!(client.rtt_micros.is_some_and(|rtt| rtt > 0), "{client:?}");
     }
     let (status, body) = ask(&socket, "GET /clients").await;
     assert_eq!(

@@ -45,6 +45,15 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn behind_a_proxy_the_map_has_the_proxys_port() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/proxy/derper-passthrough.toml");
+    let output = run(&format!("derpmap node --config {}", file.display()));
+    let node = text(&output.stdout);
+    assert!(node.contains("\"DERPPort\":443"), "{node}");
+}
+
+#[test]
 fn a_mistyped_flag_exits_with_two_and_says_how() {
     let output = run("-hostnmae derp.example.com");
     assert_eq!(

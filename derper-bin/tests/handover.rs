@@ -9,10 +9,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use derp_client::{Client, ClientWriter};
 use derp_proto::NodePublic;
@@ -30,6 +29,14 @@ const RELOADS: usize = 50;
 const WINDOW: usize = 8;
 /// How many clients come while no relay runs.
 const WAITING: usize = 50;
+/// How many times one relay follows another.
+const UPGRADES: usize = 10;
+/// How many clients come at a time, and how often each: 200 a second together.
+const COMERS: usize = 4;
+const PACE: Duration = Duration::from_millis(20);
+/// A connection that the kernel has no room for is tried again after a second; nobody is to wait
+/// for that.
+const AT_ONCE: Duration = Duration::from_millis(900);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A relay that was handed its socket, as systemd does it.
@@ -71,7 +78,7 @@ impl Drop for Activated {
 }
 
 fn ask(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("nobody is refused");
+    let mut stream = TcpStream::connect_timeout(&address, AT_ONCE).expect("nobody is refused");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let request = b"GET /derp/probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(request).expect("sent");
@@ -83,39 +90,67 @@ fn answer(mut stream: TcpStream) -> std::io::Result<String> {
     stream.read_to_string(&mut answer).map(|_| answer)
 }
 
+/// Ends what goes on until then.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Clients that come one after another at a steady pace until it is over, and how many of them
+/// came and were answered. A relay that stops may close what it has accepted, but there is never
+/// nobody to connect to.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a steady pace is kept by the clock"
+)]
+fn come(address: SocketAddr, is_over: &AtomicBool) -> (usize, usize) {
+    let (mut came, mut answered) = (0, 0);
+    let mut due = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        let stream = ask(address);
+        came += 1;
+        if answer(stream).is_ok_and(|text| text.starts_with("HTTP/1.1 200 OK")) {
+            answered += 1;
+        }
+        due += PACE;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    (came, answered)
+}
+
 #[test]
 fn from_one_relay_to_the_next_nobody_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
-    let is_over = Arc::new(AtomicBool::new(false));
-    // Somebody comes all the time. A relay that stops may close what it has accepted, but there is
-    // never nobody to connect to.
-    let coming = {
-        let is_over = Arc::clone(&is_over);
-        thread::spawn(move || {
-            let mut answered = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                let stream = ask(address);
-                if answer(stream).is_ok_and(|text| text.starts_with("HTTP/1.1 200 OK")) {
-                    answered += 1;
-                }
+    let is_over = AtomicBool::new(false);
+    let (came, answered) = thread::scope(|scope| {
+        let coming = [(); COMERS].map(|()| scope.spawn(|| come(address, &is_over)));
+        // However this ends, nobody comes any more.
+        let _end = End(&is_over);
+        let mut relay = Activated::start(home.path(), &socket);
+        for _ in 0..UPGRADES {
+            assert!(answer(ask(address)).unwrap().starts_with("HTTP/1.1 200 OK"));
+            relay.stop();
+            let waiting: Vec<TcpStream> = (0..WAITING).map(|_| ask(address)).collect();
+            relay = Activated::start(home.path(), &socket);
+            for stream in waiting {
+                let text = answer(stream).unwrap();
+                assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
             }
-            answered
-        })
-    };
-    let old = Activated::start(home.path(), &socket);
-    assert!(answer(ask(address)).unwrap().starts_with("HTTP/1.1 200 OK"));
-    old.stop();
-    let waiting: Vec<TcpStream> = (0..WAITING).map(|_| ask(address)).collect();
-    let new = Activated::start(home.path(), &socket);
-    for stream in waiting {
-        let text = answer(stream).unwrap();
-        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
-    }
-    is_over.store(true, Ordering::Relaxed);
-    assert!(coming.join().unwrap() > 0);
-    new.stop();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let all = coming.map(|thread| thread.join().unwrap());
+        relay.stop();
+        all.iter()
+            .fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+    });
+    // All but those whom a relay had accepted when it was told to stop.
+    assert!(came - answered <= UPGRADES * COMERS, "{answered} of {came}");
+    assert!(came >= UPGRADES * COMERS, "{came}");
 }
 
 /// Packets from one client to another, for ever: as many as are under way come, in their order.

@@ -28,6 +28,10 @@ pub type Vars = BTreeMap<String, String>;
 /// The variable that has the mesh key with `-dev`.
 pub const MESH_KEY_VARIABLE: &str = "TAILSCALE_DERPER_MESH_KEY";
 
+/// How often certificates are probed where connections are kept and nobody says how often: each
+/// time costs a handshake.
+const RARE_HANDSHAKES: Duration = Duration::from_secs(300);
+
 /// What is to be probed, and how.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -43,6 +47,8 @@ pub struct Config {
     pub map_interval: Duration,
     /// Which probes there are to be.
     pub plan: PlanOptions,
+    /// Whether connections stay open from one run to the next.
+    pub keep_connections: bool,
     /// Whether probes are delayed by a part of their interval.
     pub spread: bool,
     /// The relays' mesh key.
@@ -89,7 +95,11 @@ impl Config {
         }
         let format = reader.format();
         let server_keys = reader.server_keys();
+        let keep_connections = reader.switch("keep-connections") == Some(true) && !once;
         let mut plan = reader.plan(&server_keys);
+        if keep_connections && !args.is_given("tls-interval") {
+            plan.tls = Some(RARE_HANDSHAKES);
+        }
         let spread = reader.switch("spread") == Some(true);
         let mesh_key = reader.mesh_key(vars);
         plan.has_mesh_key = mesh_key.is_some();
@@ -114,6 +124,7 @@ impl Config {
                     source,
                     map_interval,
                     plan,
+                    keep_connections,
                     spread,
                     mesh_key,
                     proxies,

@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod output;
 pub mod plan;
 pub mod probe;
+pub mod progress;
 pub mod report;
 pub mod run;
 pub mod service;

@@ -9,6 +9,7 @@ use derp_ops::logging::{self, Logging};
 use derpprobe::args::{Args, Exit};
 use derpprobe::config::{Config, Vars};
 use derpprobe::probe::Prober;
+use derpprobe::progress::Progress;
 use derpprobe::run;
 use derpprobe::service::Service;
 use derpprobe::trust::{self, Trust};
@@ -51,8 +52,14 @@ fn start(config: Config) -> anyhow::Result<ExitCode> {
     let trust = Trust::of_system();
     let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone())
         .with_server_keys(config.server_keys.clone());
+    let prober = if config.keep_connections {
+        prober.keeping_connections()
+    } else {
+        prober
+    };
     let code = if config.once {
-        let report = runtime.block_on(run::once(&config, &prober));
+        let mut progress = Progress::of_stderr();
+        let report = runtime.block_on(run::once(&config, &prober, &mut progress));
         print(&config.format.render(&report), true);
         ExitCode::from(config.format.exit_code(&report))
     } else {

@@ -2,14 +2,21 @@
 
 mod support;
 
+#[path = "../examples/map_checker.rs"]
+#[expect(dead_code, reason = "of an example everything runs but `main`")]
+mod map_checker;
+
 use std::net::SocketAddr;
 
 use derp_client::CertPin;
-use derp_proto::DerpNode;
+use derp_proto::{DerpMap, DerpNode, DerpRegion};
+use derp_server::{MetricVisitor, Sample, Server, Value};
 use derp_verify::{Candidate, Verdict, Verifier, VerifyError, async_trait};
 use derpprobe::args::Args;
 use derpprobe::config::{Config, Vars};
+use derpprobe::plan::{PlanOptions, plan};
 use derpprobe::probe::Prober;
+use derpprobe::progress::Progress;
 use derpprobe::run;
 use derpprobe::trust::Trust;
 use rustls::RootCertStore;
@@ -17,6 +24,106 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use support::authority::{Authority, Identity, self_signed, valid};
 use support::{Fleet, MESH_KEY, MapFile, node};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_that_checks_a_map_finds_what_is_good_and_what_is_not() {
+    let mut fleet = Fleet::default();
+    let relays = TwoKinds::start(&mut fleet).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let gone_at = gone.local_addr().expect("a bound socket");
+    drop(gone);
+    let mut map = DerpMap::default();
+    for (id, node) in [
+        (1, relays.pinned("a")),
+        (2, node("b", "127.0.0.1", gone_at)),
+    ] {
+        let region = DerpRegion {
+            region_id: id,
+            region_code: format!("r{id}"),
+            nodes: vec![node],
+            ..DerpRegion::default()
+        };
+        map.regions.insert(id, Some(region));
+    }
+    let trust = Trust::of(relays.authority.roots());
+    let prober = Prober::new(trust, None, derp_client::ProxyEnvironment::default());
+    let report = map_checker::check(&map, &prober).await.expect("a plan");
+    let names = |is_good: bool| -> Vec<&str> {
+        let outcomes = report.outcomes().iter();
+        let these = outcomes.filter(|outcome| outcome.result.is_ok() == is_good);
+        these.map(|outcome| outcome.name.as_str()).collect()
+    };
+    assert_eq!(
+        names(true),
+        ["derp/r1/a/a/mesh", "derp/r1/a/tls"],
+        "{report}"
+    );
+    assert_eq!(
+        names(false),
+        ["derp/r2/b/b/mesh", "derp/r2/b/tls"],
+        "{report}"
+    );
+}
+
+/// How many connections a relay has accepted.
+fn accepted(relay: &Server) -> u64 {
+    struct Accepts(u64);
+    impl MetricVisitor for Accepts {
+        fn sample(&mut self, sample: &Sample<'_>) {
+            if let ("derp_accepts", Value::Whole(count)) = (sample.name, sample.value) {
+                self.0 = count;
+            }
+        }
+    }
+    let mut accepts = Accepts(0);
+    relay.metrics().visit(&mut accepts);
+    accepts.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_connections_serve_again_and_are_replaced_when_they_break() {
+    let mut fleet = Fleet::default();
+    let identity = self_signed("127.0.0.1", |_| ());
+    let at = fleet.relay(&identity, |server| server).await;
+    let relay = fleet.first();
+    let pinned = DerpNode {
+        cert_name: pin_of(&identity),
+        ..node("n", "127.0.0.1", at)
+    };
+    let mut map = DerpMap::default();
+    let region = DerpRegion {
+        region_id: 1,
+        region_code: "r".to_owned(),
+        nodes: vec![pinned],
+        ..DerpRegion::default()
+    };
+    map.regions.insert(1, Some(region));
+    let kinds = PlanOptions {
+        mesh: Some(std::time::Duration::from_secs(60)),
+        ..PlanOptions::default()
+    };
+    let planned = plan(&map, &kinds).expect("a plan");
+    let trust = Trust::of(RootCertStore::empty());
+    let prober = Prober::new(trust, None, derp_client::ProxyEnvironment::default());
+    let prober = prober.keeping_connections();
+    let run = async || {
+        let outcome = run::run_one(&prober, &planned[0]).await;
+        assert_eq!(outcome.result, Ok(()));
+        let facts = outcome.findings.facts.into_iter();
+        facts.map(|(what, _)| what).collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        assert!(run().await.is_empty());
+        assert_eq!(accepted(relay), 2);
+    }
+    for client in relay.clients() {
+        relay.close_client(&client.key, "a test");
+    }
+    assert_eq!(run().await, ["reconnected"]);
+    assert_eq!(accepted(relay), 4);
+    assert!(run().await.is_empty());
+    assert_eq!(accepted(relay), 4);
+}
 
 /// What came of it: the names of what is good, the lines of what is bad, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +141,7 @@ async fn probe(map: &MapFile, flags: &str, roots: RootCertStore) -> Seen {
     let trust = Trust::of(roots);
     let prober = Prober::new(trust, config.mesh_key.clone(), config.proxies.clone())
         .with_server_keys(config.server_keys.clone());
-    let report = run::once(&config, &prober).await;
+    let report = run::once(&config, &prober, &mut Progress::logged()).await;
     let mut seen = Seen {
         good: Vec::new(),
         bad: Vec::new(),

@@ -12,6 +12,7 @@ use derpprobe::args::Args;
 use derpprobe::config::{Config, Vars};
 use derpprobe::output::Format;
 use derpprobe::probe::Prober;
+use derpprobe::progress::Progress;
 use derpprobe::report::Report;
 use derpprobe::run;
 use derpprobe::trust::Trust;
@@ -53,7 +54,7 @@ fn prober(config: &Config, roots: RootCertStore) -> Prober {
 /// Runs the probes of `map` with these flags besides, trusting `roots`.
 async fn probe(map: &MapFile, flags: &str, roots: RootCertStore) -> Report {
     let config = configured(map, flags);
-    run::once(&config, &prober(&config, roots)).await
+    run::once(&config, &prober(&config, roots), &mut Progress::logged()).await
 }
 
 /// The names of what is good, without the map.
@@ -234,9 +235,17 @@ async fn a_relay_has_the_key_that_it_had_and_that_it_should_have() {
     let before = map(first);
     let config = configured(&before, &flags);
     let prober = prober(&config, RootCertStore::empty());
-    assert_eq!(bad(&run::once(&config, &prober).await), []);
+    assert_eq!(
+        bad(&run::once(&config, &prober, &mut Progress::logged()).await),
+        []
+    );
     let after = map(second);
-    let report = run::once(&configured(&after, &flags), &prober).await;
+    let report = run::once(
+        &configured(&after, &flags),
+        &prober,
+        &mut Progress::logged(),
+    )
+    .await;
     let words = format!("relay n had the key {one} and now has {two}; did it lose its key file, ");
     assert!(bad(&report)[0].1.starts_with(&words), "{report}");
 

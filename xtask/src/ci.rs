@@ -44,6 +44,8 @@ const STEPS: &[(&str, &[&str])] = &[
         &["cargo doc --workspace --no-deps --locked --document-private-items"],
     ),
     ("tidy", &["cargo run --quiet --locked -p xtask -- tidy"]),
+    ("api", &["cargo run --quiet --locked -p xtask -- api"]),
+    ("msrv", &["cargo run --quiet --locked -p xtask -- msrv"]),
     ("deploy", &["cargo run --quiet --locked -p xtask -- deploy"]),
     (
         "deny",
@@ -68,13 +70,14 @@ const STEPS: &[(&str, &[&str])] = &[
         &[
             "cargo run --quiet --locked -p xtask -- torture --quick --row malformed idle-memory \
            announced duplicate page-memory certificate-rotation log-volume stun-hostile verifier \
-           hung",
+           hung proxy-spoofed",
         ],
     ),
     (
         "interop",
         &["cargo run --quiet --locked -p xtask -- interop"],
     ),
+    ("fleet", &["cargo run --quiet --locked -p xtask -- fleet"]),
     (
         "bench smoke",
         &["cargo run --quiet --locked -p xtask -- bench --quick"],

@@ -1,8 +1,9 @@
 //! What is given to people who do not compile: static programs, their bills of materials and
-//! checksums, and a container image. No container program is needed to make it.
+//! checksums, a container image and a Debian package. No container program is needed to make it.
 //!
-//! Everything is written below `target/dist`, anew each time.
+//! Everything is written below `target/dist`. What is there for another kind of machine stays.
 
+mod deb;
 mod image;
 mod platform;
 mod rootfs;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Makes the image with tailscaled in it besides. Needs Go.
     #[arg(long)]
     tailscaled: bool,
+    /// Makes the Debian package besides. Needs cargo-deb.
+    #[arg(long)]
+    deb: bool,
     /// Takes the programs as they were built last.
     #[arg(long)]
     no_build: bool,
@@ -47,11 +51,9 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let out = shell::target_dir().join("dist");
-    if out.exists() {
-        fs::remove_dir_all(&out)?;
-    }
     fs::create_dir_all(&out)?;
     let platform = options.platform;
+    clear(platform, &out)?;
     let (target, architecture) = (platform.target(), platform.architecture());
     if !options.no_build {
         platform.build(&PROGRAMS.map(|(_, package)| package))?;
@@ -60,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (program, package) in PROGRAMS {
         let name = format!("{program}-{target}");
         copy(&built.join(program), &out.join(&name))?;
-        let bill = serde_json::to_string_pretty(&sbom::of(package, target)?)?;
+        let bill = serde_json::to_string_pretty(&sbom::of(&[package], target)?)?;
         fs::write(out.join(format!("{name}.cdx.json")), bill)?;
     }
     let derper = out.join(format!("derper-{target}"));
@@ -74,7 +76,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.no_trial {
         match platform {
             Platform::Amd64 => trial::run(&context)?,
-            Platform::Arm64 => trial::emulated(&derper)?,
+            Platform::Arm64 => trial::emulated(&built)?,
+        }
+    }
+    if options.deb {
+        let bill = sbom::of(&PROGRAMS.map(|(_, package)| package), target)?;
+        let package = deb::make(platform, &built, &bill, &out)?;
+        if !options.no_trial && platform == Platform::Amd64 {
+            trial::package(&package)?;
         }
     }
     if options.tailscaled {
@@ -113,6 +122,28 @@ fn with_tailscaled(options: &Options, out: &Path, derper: &Path, init: &Path) ->
     Ok(())
 }
 
+/// Removes what was made for `platform` before.
+fn clear(platform: Platform, out: &Path) -> Result<()> {
+    for folder in ["", "context", "context-tailscaled"] {
+        let Ok(entries) = fs::read_dir(out.join(folder)) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !name.contains(platform.target()) && !name.contains(platform.architecture()) {
+                continue;
+            }
+            if path.is_dir() {
+                fs::remove_dir_all(&path)?;
+            } else {
+                fs::remove_file(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
@@ -123,7 +154,8 @@ fn checksums(out: &Path) -> Result<()> {
     let mut files: Vec<PathBuf> = fs::read_dir(out)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
-    files.retain(|path| path.is_file());
+    let sums_file = out.join("SHA256SUMS");
+    files.retain(|path| path.is_file() && *path != sums_file);
     files.sort();
     let mut sums = String::new();
     for file in files {
@@ -131,11 +163,59 @@ fn checksums(out: &Path) -> Result<()> {
         sums.push_str(&format!("{}  {name}\n", sha256(&fs::read(&file)?)));
     }
     print!("{sums}");
-    fs::write(out.join("SHA256SUMS"), sums)?;
+    fs::write(sums_file, sums)?;
     Ok(())
 }
 
 fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_for_another_kind_of_machine_stays() {
+        let out = tempfile::tempdir().unwrap();
+        let of_one = [
+            "derper-x86_64-unknown-linux-musl",
+            "derper-x86_64-unknown-linux-musl.cdx.json",
+            "derper-image-amd64.tar",
+            "context/amd64/rootfs",
+            "derper_0.0.9-1_amd64.deb",
+        ];
+        let of_both = [
+            "derper-aarch64-unknown-linux-musl",
+            "derper-image-arm64.tar",
+            "context/arm64/rootfs",
+        ];
+        for file in of_one.iter().chain(&of_both) {
+            let file = out.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        clear(Platform::Amd64, out.path()).unwrap();
+        for file in of_one {
+            assert!(!out.path().join(file).exists(), "{file}");
+        }
+        for file in of_both {
+            assert!(out.path().join(file).exists(), "{file}");
+        }
+        checksums(out.path()).unwrap();
+        checksums(out.path()).unwrap();
+        let sums = fs::read_to_string(out.path().join("SHA256SUMS")).unwrap();
+        let names: Vec<&str> = sums
+            .lines()
+            .filter_map(|line| line.split("  ").nth(1))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "derper-aarch64-unknown-linux-musl",
+                "derper-image-arm64.tar"
+            ]
+        );
+    }
 }

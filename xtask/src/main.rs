@@ -8,6 +8,7 @@
 
 mod acme;
 mod admission;
+mod api;
 mod bench;
 mod ci;
 mod counts;
@@ -15,9 +16,11 @@ mod coverage;
 mod deploy;
 mod derpspec;
 mod dist;
+mod fleet;
 mod go_client;
 mod interop;
 mod mesh;
+mod msrv;
 mod peers;
 mod proxies;
 mod relay;
@@ -43,6 +46,10 @@ enum Chore {
     Ci(ci::Options),
     /// Checks what the compiler does not: who may depend on whom, and what each file must have.
     Tidy,
+    /// Compares what the library crates offer with the lists in `api/`.
+    Api(api::Options),
+    /// Builds with the oldest compiler that `Cargo.toml` promises.
+    Msrv,
     /// Measures what relays cost, ours, Go's and others', in the same minutes. Needs Go.
     Bench(bench::Options),
     /// Counts the instructions that a packet costs, and compares them with what is recorded.
@@ -59,6 +66,8 @@ enum Chore {
     Admission(admission::Options),
     /// Checks a server, or ours and Go's, against the numbered cases of `xtask/testbed/derpspec`.
     Derpspec(derpspec::Options),
+    /// Starts a fleet of relays with faults, and checks that our probe finds each. Needs Go.
+    Fleet(fleet::Options),
     /// Makes what people install: static programs, bills of materials, checksums, an image.
     Dist(dist::Options),
     /// Tries a release: packages every crate, and builds a workspace of the packages alone.
@@ -73,6 +82,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().chore {
         Chore::Ci(options) => ci::run(&options),
         Chore::Tidy => tidy::run(),
+        Chore::Api(options) => api::run(&options),
+        Chore::Msrv => msrv::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Counts(options) => counts::run(&options),
         Chore::Coverage => coverage::run(),
@@ -81,6 +92,7 @@ fn main() -> ExitCode {
         Chore::Proxies(options) => proxies::run_alone(&options),
         Chore::Admission(options) => admission::run_alone(&options),
         Chore::Derpspec(options) => derpspec::run(&options),
+        Chore::Fleet(options) => fleet::run(&options),
         Chore::Dist(options) => dist::run(&options),
         Chore::Release(options) => release::run(&options),
         Chore::Deploy => deploy::run(),

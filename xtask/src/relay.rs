@@ -1,9 +1,10 @@
 //! A relay that is started for a test: ours or Go's, by the same flags.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -204,15 +205,37 @@ pub(crate) fn restrict(file: &Path) -> Result<()> {
     )?)
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that nobody is given who asks for any port: attackers
+/// open thousands of connections before a relay has taken its own.
 pub(crate) fn free_tcp_port() -> Result<u16> {
-    // Free on all addresses, for a relay may listen on all of them.
-    let listener = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("127.0.0.1:0"))?;
-    Ok(listener.local_addr()?.port())
+    free_port(|port| {
+        // Free on all addresses, for a relay may listen on all of them.
+        let everywhere = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
+        everywhere.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, port)))
+    })
 }
 
 /// The same for UDP.
 pub(crate) fn free_udp_port() -> Result<u16> {
-    let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("127.0.0.1:0"))?;
-    Ok(socket.local_addr()?.port())
+    free_port(|port| {
+        let everywhere = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port));
+        everywhere.or_else(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))
+    })
+}
+
+fn free_port<S>(bind: impl Fn(u16) -> std::io::Result<S>) -> Result<u16> {
+    // Below what Linux, and what most systems, give to whoever asks for any.
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Several of this program may run.
+    let start = std::process::id().wrapping_mul(101);
+    for _ in 0..COUNT {
+        let n = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + n)?;
+        if bind(port).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }

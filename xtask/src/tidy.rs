@@ -1,5 +1,6 @@
 //! Invariants of the architecture that the compiler does not keep. ARCHITECTURE.md lists them.
 
+mod links;
 mod threats;
 
 use std::fs;
@@ -87,6 +88,7 @@ pub(crate) fn run() -> Result<()> {
         check_file(file, &mut faults)?;
     }
     threats::tests_exist(&files, &mut faults)?;
+    links::lead_somewhere(shell::root(), &mut faults)?;
     for fault in &faults {
         println!("tidy: {fault}");
     }

@@ -8,6 +8,7 @@ mod table;
 
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -117,13 +118,15 @@ fn contestants(options: &Options) -> Result<Vec<Contestant>> {
 
 /// One relay's line of one row.
 fn line(row: &'static Row, contestant: &Contestant, quick: bool) -> Line {
+    #[expect(clippy::disallowed_methods, reason = "a chore tells how long it took")]
+    let start = Instant::now();
     let outcome = match row.needs {
         Needs::Conformance => conformance(contestant),
         Needs::Region => partition(contestant, quick),
         Needs::PanickyRelay if !contestant.is_ours => {
             Ok(Outcome::NotBuilt("is about our own code".to_owned()))
         }
-        Needs::ProxyHeader if !contestant.is_ours => {
+        Needs::ProxyHeader | Needs::OneProxy | Needs::NoProxy if !contestant.is_ours => {
             Ok(Outcome::NotBuilt("a flag of ours".to_owned()))
         }
         _ => attack(row, contestant, quick),
@@ -132,6 +135,7 @@ fn line(row: &'static Row, contestant: &Contestant, quick: bool) -> Line {
         row: row.name,
         relay: contestant.name.clone(),
         outcome: outcome.unwrap_or_else(|error| Outcome::Broken(format!("{error:#}"))),
+        took: start.elapsed(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::Waker;
 use bytes::BytesMut;
 use derp_proto::{FrameDecoder, NodePublic, ServerFrame, ServerSide};
 
-use crate::budget::QueueBudget;
+use crate::budget::HeldBytes;
 use crate::forwarder::{Forwarder, Refused};
 use crate::metrics::Gauges;
 use crate::peer::{ConnId, Identity, Owner, Peer};
@@ -167,7 +167,7 @@ impl Scene {
             waker: None,
             is_stuck: false,
         };
-        let budget = Arc::new(QueueBudget::new(usize::MAX));
+        let budget = Arc::new(HeldBytes::new(usize::MAX));
         let peer = Arc::new(Peer::new(identity, Owner::Task, sink, budget));
         let surplus = self.registry.register(&peer).map(|peer| peer.id);
 

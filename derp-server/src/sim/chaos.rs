@@ -21,7 +21,7 @@ use crate::forwarder::Forwarder;
 use crate::peer::ConnId;
 use crate::registry::MAX_PER_KEY;
 use crate::tls13::MAX_CONTENT;
-use crate::tunables::Tunables;
+use crate::tunables::{GroupRates, Tunables};
 
 /// How many keys there are, so that clients meet.
 pub(super) const KEYS: usize = 6;
@@ -173,6 +173,7 @@ impl Chaos {
             link: LINKS[usize::from(kind & 7).saturating_sub(4)],
             is_mesh_peer: kind & 0x70 == 0,
             rate: rate_limit(rate),
+            group: (rate == 5).then_some("group"),
             room: [1 << 20, 1 << 18, 1 << 16, 1 << 14, 3000, 1000, 100, 7][room],
         };
         let session = u32::try_from(self.players.len()).expect("stories are short");
@@ -668,6 +669,11 @@ fn tunables(choices: &mut Choices<'_>) -> Option<Tunables> {
     let (rate, budget, depth) = (choices.below(16)?, choices.below(4)?, choices.below(4)?);
     Some(Tunables {
         client_rate: rate_limit(rate),
+        total_rate: (rate == 4).then_some(SHARED),
+        group_rates: GroupRates {
+            others: (rate == 5).then_some(SHARED),
+            ..GroupRates::default()
+        },
         queue_budget_bytes: [512 << 20, 512 << 20, 200_000, 0][budget],
         lane_depth: [32, 32, 5, 1][depth],
         ..Tunables::default()
@@ -683,6 +689,12 @@ fn size_of(choice: u8) -> usize {
         _ => 65_536,
     }
 }
+
+/// What several clients may send together.
+const SHARED: RateLimit = RateLimit {
+    bytes_per_second: 200_000,
+    burst_bytes: 0,
+};
 
 /// Mostly none.
 fn rate_limit(choice: usize) -> Option<RateLimit> {

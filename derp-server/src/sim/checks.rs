@@ -98,7 +98,9 @@ impl Chaos {
             held += peer.held();
             packets += waiting.packets.iter().sum::<usize>();
         }
-        assert_eq!(self.sim.hub.budget.used(), held, "what all hold");
+        assert_eq!(self.sim.hub.queued.used(), held, "what all hold");
+        let rests = self.sim.held_unfinished();
+        assert_eq!(self.sim.hub.unfinished.used(), rests, "what is unfinished");
         packets
     }
 
@@ -219,7 +221,7 @@ impl Chaos {
 
     /// All that waits keeps to its budget, or there is nothing left to give up.
     fn check_budget(&mut self) {
-        let budget = Arc::clone(&self.sim.hub.budget);
+        let budget = Arc::clone(&self.sim.hub.queued);
         for _ in 0..40 {
             if !budget.is_exceeded() {
                 return;
@@ -241,7 +243,8 @@ impl Chaos {
     pub(super) fn check_empty(&mut self) {
         self.check();
         let hub = &self.sim.hub;
-        assert_eq!((hub.registry.len(), hub.budget.used()), (0, 0));
+        assert_eq!((hub.registry.len(), hub.queued.used()), (0, 0));
+        assert_eq!(hub.unfinished.used(), 0);
         let gauges = hub.metrics.gauges();
         let left = [
             gauges.connections.get(),

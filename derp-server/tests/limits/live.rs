@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use derp_proto::{ClientFrame, PeerPresentFlags};
+use derp_proto::{ClientFrame, FrameHeader, FrameType, PeerPresentFlags};
 use derp_verify::{Candidate, RateLimit, Verdict, Verifier, VerifyError, async_trait};
 
 use crate::support::{Kind, Relay, eventually, key, login, mesh_login, over_every_kind};
@@ -12,9 +12,11 @@ over_every_kind! {
     a_client_can_be_closed,
     a_rate_limit_holds_those_who_are_connected_back_until_it_is_lifted,
     one_who_comes_under_a_rate_limit_is_held_back,
+    the_limit_of_all_holds_those_who_are_connected_back_until_it_is_lifted,
     a_client_that_takes_nothing_is_closed,
     a_client_that_takes_nothing_can_be_closed_at_once,
     clients_hear_from_the_relay_as_often_as_is_set,
+    who_holds_the_most_unfinished_for_the_longest_goes_first,
 }
 
 async fn clients_are_listed_as_they_are(relay: &Relay) {
@@ -116,6 +118,26 @@ async fn one_who_comes_under_a_rate_limit_is_held_back(relay: &Relay) {
     assert_eq!(b.received().await, []);
 }
 
+async fn the_limit_of_all_holds_those_who_are_connected_back_until_it_is_lifted(relay: &Relay) {
+    let mut a = relay.raw_client(1).await;
+    let mut c = relay.raw_client(3).await;
+    let mut b = relay.client(2).await;
+    relay.tune(|tunables| tunables.total_rate = Some(SLOW));
+    let packet = vec![1; 65_536];
+    let frame = ClientFrame::SendPacket {
+        dst: b.key,
+        packet: &packet,
+    };
+    a.send_frames(&[frame]).await;
+    assert!(b.packet().await == (key(1), packet.clone()));
+    c.send_frames(&[frame]).await;
+    let waits = || relay.metric("derper_rate_limit_waits", &[("limit", "total")]);
+    eventually("it waits", || waits() > 0).await;
+    assert_eq!(relay.metric("derp_packets_received", &[]), 1);
+    relay.tune(|tunables| tunables.total_rate = None);
+    assert!(b.packet().await == (key(3), packet));
+}
+
 async fn a_client_that_takes_nothing_is_closed(relay: &Relay) {
     relay.tune(|tunables| {
         tunables.write_timeout = Some(Duration::from_millis(200));
@@ -206,4 +228,46 @@ async fn a_limit_of_ones_own_stays_when_everybodys_changes() {
         assert_eq!(b.received().await, [], "{kind:?}");
         relay.end().await;
     }
+}
+
+async fn who_holds_the_most_unfinished_for_the_longest_goes_first(relay: &Relay) {
+    relay.tune(|tunables| tunables.max_unfinished_bytes = 100_000);
+    let gauges = relay.server.metrics().gauges();
+    let mut receiver = relay.client(2).await;
+    let mut honest = relay.raw_client(1).await;
+    let packet = ClientFrame::SendPacket {
+        dst: key(2),
+        packet: b"in two pieces",
+    };
+    let mut whole = Vec::new();
+    packet.encode(&mut whole);
+    let (first, second) = whole.split_at(20);
+    honest.send(first).await;
+    let header = FrameHeader {
+        ty: FrameType::SEND_PACKET,
+        len: 64 << 10,
+    };
+    let mut part = header.to_bytes().to_vec();
+    part.resize(60_000, 7);
+    let mut hoarders = Vec::new();
+    for n in 0..3 {
+        let mut hoarder = relay.raw_client(10 + n).await;
+        hoarder.send(&part).await;
+        hoarders.push(hoarder);
+        eventually("the one before goes", || {
+            gauges.unfinished_closed.get() == u64::from(n)
+        })
+        .await;
+    }
+    for mut hoarder in hoarders.drain(..2) {
+        hoarder.closed().await;
+    }
+    honest.send(second).await;
+    assert_eq!(receiver.packet().await.1, b"in two pieces");
+    relay.has_connections(3).await;
+    // What the two held is free again: there is room for as much.
+    let mut another = relay.raw_client(20).await;
+    another.send(&part[..30_000]).await;
+    relay.has_connections(4).await;
+    assert_eq!(gauges.unfinished_closed.get(), 2);
 }

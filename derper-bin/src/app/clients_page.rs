@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::look::{Age, Bytes, Client, Look};
+use crate::look::{Age, Bytes, Client, Look, RoundTrip};
 
 /// How many clients are shown; nobody reads more, and a browser has to lay them all out.
 const MAX_ROWS: usize = 500;
@@ -55,7 +55,7 @@ pub(super) fn html(look: &Look) -> String {
 fn push_clients(page: &mut String, clients: &[Client]) {
     page.push_str(
         "<div class=\"wide\"><table>\n<tr><th>Key<th>From<th>Kind<th>Home\
-         <th class=\"n\">Here for<th class=\"n\">From it<th class=\"n\">To it\
+         <th class=\"n\">Here for<th class=\"n\">RTT<th class=\"n\">From it<th class=\"n\">To it\
          <th class=\"n\">Packets from it<th class=\"n\">Packets to it<th class=\"n\">Waiting\
          <th class=\"n\">Connection</tr>\n",
     );
@@ -64,7 +64,7 @@ fn push_clients(page: &mut String, clients: &[Client]) {
             page,
             format_args!(
                 "<tr><td><code title=\"{key}\">{short}…</code><td>{from}<td>{kind}<td>{home}\
-                 <td class=\"n\">{age}<td class=\"n\">{received}<td class=\"n\">{sent}\
+                 <td class=\"n\">{age}<td class=\"n\">{rtt}<td class=\"n\">{received}<td class=\"n\">{sent}\
                  <td class=\"n\">{packets_received}<td class=\"n\">{packets_sent}\
                  <td class=\"n\">{waiting}<td class=\"n\">{id}</tr>\n",
                 key = Escaped(&client.key),
@@ -73,6 +73,7 @@ fn push_clients(page: &mut String, clients: &[Client]) {
                 kind = Escaped(&client.kind),
                 home = if client.home { "yes" } else { "" },
                 age = Age(client.connected_seconds),
+                rtt = RoundTrip(client.rtt_micros),
                 received = Bytes(client.bytes_received),
                 sent = Bytes(client.bytes_sent),
                 packets_received = client.packets_received,
@@ -179,6 +180,7 @@ mod tests {
             bytes_received: 2048,
             packets_sent: 3,
             bytes_sent: 4,
+            rtt_micros: Some(12_345),
             bytes_waiting: 5,
         }
     }
@@ -229,7 +231,9 @@ mod tests {
         let few = html(&look((0..3).map(client).collect()));
         assert_eq!(few.matches("<tr><td>").count(), 3);
         assert!(!few.contains("are shown"), "{few}");
-        assert!(few.contains("<td class=\"n\">1m01s<td class=\"n\">2.0 KiB<td class=\"n\">4 B"));
+        assert!(few.contains(
+            "<td class=\"n\">1m01s<td class=\"n\">12 ms<td class=\"n\">2.0 KiB<td class=\"n\">4 B"
+        ));
         let many = html(&look((0..501).map(client).collect()));
         assert_eq!(many.matches("<tr><td>").count(), 500);
         assert!(many.contains("The first 500 of 501 are shown"));

@@ -33,6 +33,13 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
+    /// Where clients come to by TCP.
+    pub(super) fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        let extra = self.extra.iter().map(|(listener, _)| listener);
+        let all = std::iter::once(&self.main).chain(extra);
+        all.filter_map(Listener::local_addr).collect()
+    }
+
     /// Takes over what a service manager has bound, and binds the rest.
     pub(super) fn bind(config: &Config) -> anyhow::Result<Self> {
         let (mut inherited, listen) = (Inherited::take(), &config.listen);

@@ -10,7 +10,16 @@ use crate::look::{Answers, Client, Look};
 /// Looks around; `None` once the relay has stopped.
 pub(super) fn look(numbers: &Numbers, now: SystemTime) -> Option<Look> {
     let server = numbers.server()?;
-    let mut clients: Vec<Client> = server.clients().iter().map(Client::from).collect();
+    let round_trips = numbers.round_trips();
+    let mut clients: Vec<Client> = Vec::new();
+    for snapshot in server.clients() {
+        // Behind a proxy the connection's other end is the proxy, and nothing is found.
+        let round_trip = snapshot.addr.and_then(|addr| round_trips.get(&addr));
+        let mut client = Client::from(&snapshot);
+        client.rtt_micros =
+            round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        clients.push(client);
+    }
     // By number besides, so that idle ones keep their places.
     clients.sort_by_key(|client| (Reverse(client.bytes()), client.id));
     Some(Look {

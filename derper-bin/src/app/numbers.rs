@@ -1,5 +1,7 @@
 //! The relay's numbers as metrics: those of its parts, and those of the process.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,6 +14,7 @@ use derp_stun::StunHandle;
 use super::admit::Admit;
 use super::mesh;
 use super::recheck::Rechecks;
+use super::rtt_stats::RttStats;
 use crate::args::PROGRAM;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::config::Config;
@@ -30,6 +33,7 @@ pub(super) struct Numbers {
     stun: Option<StunHandle>,
     bootstrap_dns: Arc<BootstrapDns>,
     admit: Arc<Admit>,
+    rtt_stats: Arc<RttStats>,
     rechecks: Arc<Rechecks>,
     started: SystemTime,
     stun_bind_failures: AtomicU64,
@@ -47,6 +51,7 @@ impl Numbers {
         stun: Option<StunHandle>,
         bootstrap_dns: Arc<BootstrapDns>,
         admit: Arc<Admit>,
+        rtt_stats: Arc<RttStats>,
         certs: Arc<CertNumbers>,
     ) -> Self {
         Self {
@@ -55,6 +60,7 @@ impl Numbers {
             stun,
             bootstrap_dns,
             admit,
+            rtt_stats,
             rechecks: Arc::default(),
             started,
             stun_bind_failures: AtomicU64::new(0),
@@ -116,6 +122,11 @@ impl Numbers {
         counters.map(|counters| Answers::of(counters)).collect()
     }
 
+    /// How long packets take to each client and back.
+    pub(super) fn round_trips(&self) -> HashMap<SocketAddr, Duration> {
+        self.rtt_stats.now()
+    }
+
     pub(super) fn certs(&self) -> &CertNumbers {
         &self.certs
     }
@@ -159,6 +170,7 @@ impl Numbers {
         }
         self.bootstrap_dns.expose(&mut metrics);
         self.certs.expose(&mut metrics);
+        self.rtt_stats.expose(&mut metrics);
         if let Some(mesh) = &*self.mesh.lock().unwrap_or_else(PoisonError::into_inner) {
             mesh::expose(&mesh.links(), &mut metrics);
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use derp_proto::NodePublic;
 use serde::Deserialize;
 
-use crate::look::{Age, Bytes, Client, Look};
+use crate::look::{Age, Bytes, Client, Look, RoundTrip};
 use crate::start::Start;
 
 /// How long an answer may take: a reload reads files and asks for names.
@@ -102,17 +102,18 @@ pub(super) fn clients(start: &Start, as_json: bool) -> anyhow::Result<String> {
 
 fn table(clients: &[Client]) -> String {
     let mut text = format!(
-        "{:72}  {:<21}  {:6}  {:4}  {:>7}  {:>10}  {:>10}  {:>10}\n",
-        "KEY", "FROM", "KIND", "HOME", "HERE", "FROM IT", "TO IT", "WAITING"
+        "{:72}  {:<21}  {:6}  {:4}  {:>7}  {:>7}  {:>10}  {:>10}  {:>10}\n",
+        "KEY", "FROM", "KIND", "HOME", "HERE", "RTT", "FROM IT", "TO IT", "WAITING"
     );
     for client in clients {
         text.push_str(&format!(
-            "{:72}  {:<21}  {:6}  {:4}  {:>7}  {:>10}  {:>10}  {:>10}\n",
+            "{:72}  {:<21}  {:6}  {:4}  {:>7}  {:>7}  {:>10}  {:>10}  {:>10}\n",
             client.key,
             client.address.as_deref().unwrap_or("-"),
             client.kind,
             if client.home { "yes" } else { "-" },
             Age(client.connected_seconds),
+            RoundTrip(client.rtt_micros),
             Bytes(client.bytes_received),
             Bytes(client.bytes_sent),
             Bytes(client.bytes_waiting),

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use super::admin::Relay;
-use crate::look::{Age, Bytes, Client, Look};
+use crate::look::{Age, Bytes, Client, Look, RoundTrip};
 use crate::start::Start;
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -82,8 +82,8 @@ fn screen(before: &Look, now: &Look, seconds: u64) -> String {
         now.mesh.len(),
     );
     text.push_str(&format!(
-        "{:18}  {:<21}  {:4}  {:>7}  {:>12}  {:>12}  {:>10}\n",
-        "KEY", "FROM", "HOME", "HERE", "FROM IT", "TO IT", "WAITING"
+        "{:18}  {:<21}  {:4}  {:>7}  {:>7}  {:>12}  {:>12}  {:>10}\n",
+        "KEY", "FROM", "HOME", "HERE", "RTT", "FROM IT", "TO IT", "WAITING"
     ));
     for Row {
         client,
@@ -92,11 +92,12 @@ fn screen(before: &Look, now: &Look, seconds: u64) -> String {
     } in rows.iter().take(ROWS)
     {
         text.push_str(&format!(
-            "{:18}  {:<21}  {:4}  {:>7}  {:>12}  {:>12}  {:>10}\n",
+            "{:18}  {:<21}  {:4}  {:>7}  {:>7}  {:>12}  {:>12}  {:>10}\n",
             client.key.get(..18).unwrap_or(&client.key),
             client.address.as_deref().unwrap_or("-"),
             if client.home { "yes" } else { "-" },
             Age(client.connected_seconds),
+            RoundTrip(client.rtt_micros),
             format!("{}/s", Bytes(*from_it)),
             format!("{}/s", Bytes(*to_it)),
             Bytes(client.bytes_waiting),
@@ -136,6 +137,7 @@ mod tests {
             packets_sent: 0,
             bytes_sent: 0,
             bytes_waiting: 0,
+            rtt_micros: None,
         }
     }
 

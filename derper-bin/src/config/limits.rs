@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use derp_ops::goflag;
 use derp_server::{AcceptLimit, DrainPlan, LoginRate, SocketOptions, Tunables};
-use derp_verify::RateLimit;
 
+use super::rates;
 use super::reader::Reader;
-use crate::problem::chain;
-use crate::rate_config::{self, MIN_BURST};
 use crate::settings::{
-    ACCEPT_BURST, ACCEPT_LIMIT, CLIENT_BURST, CLIENT_INFO_BYTES, CLIENT_INFO_TIMEOUT, CLIENT_RATE,
-    DRAIN_HARD_STOP, DRAIN_SPREAD, HEAD_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_JITTER, KEY_BURST,
-    KEY_CONNECTIONS, KEY_RATE, LANE_PACKETS, LOGIN_TIMEOUT, LOGINS_PENDING, MAX_CLIENTS,
-    MESH_WRITE_TIMEOUT, NETWORK_BURST, NETWORK_RATE, PENDING_BYTES, PROXY_TIMEOUT, QUEUE_BYTES,
-    RATE_CONFIG, Setting, TCP_KEEPALIVE, TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT,
-    TLS_OWN_RECORDS, TLS_TIMEOUT, VERIFY_TIMEOUT,
+    ACCEPT_BURST, ACCEPT_LIMIT, CLIENT_INFO_BYTES, CLIENT_INFO_TIMEOUT, DRAIN_HARD_STOP,
+    DRAIN_SPREAD, HEAD_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_JITTER, KEY_BURST, KEY_CONNECTIONS,
+    KEY_RATE, LANE_PACKETS, LOGIN_TIMEOUT, LOGINS_PENDING, MAX_CLIENTS, MESH_WRITE_TIMEOUT,
+    NETWORK_BURST, NETWORK_RATE, PENDING_BYTES, PROXY_TIMEOUT, QUEUE_BYTES, Setting, TCP_KEEPALIVE,
+    TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT, TLS_OWN_RECORDS, TLS_TIMEOUT,
+    UNFINISHED_BYTES, VERIFY_TIMEOUT,
 };
 
 /// What waits for all clients together where nothing limits memory.
 const QUEUE_BYTES_DEFAULT: u64 = 256 << 20;
 /// The same of connections on their way to a login.
 const PENDING_BYTES_DEFAULT: u64 = 64 << 20;
+/// The same of clients' frames that are not finished.
+const UNFINISHED_BYTES_DEFAULT: u64 = 64 << 20;
 /// Go probes idle connections after so long where it is told 0.
 const GO_KEEPALIVE: Duration = Duration::from_secs(15);
 /// Clients give up after this long without a frame (`derp/derphttp/derphttp_client.go`).
@@ -51,11 +51,15 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     let mut tunables = Tunables::default();
     tunables.lane_depth = reader.int(&LANE_PACKETS, 1..=1 << 20, COUNT);
     tunables.queue_budget_bytes = queue_bytes(reader);
-    tunables.client_rate = client_rate(reader);
+    rates::read(reader, &mut tunables);
     tunables.max_logins_pending = reader.int(&LOGINS_PENDING, 1..=1 << 20, COUNT);
     let pending = reader.size(&PENDING_BYTES, 1 << 20);
     let pending = pending.unwrap_or_else(|| at_most_an_eighth(reader, PENDING_BYTES_DEFAULT));
     tunables.max_pending_bytes = to_usize(pending);
+    let unfinished = reader.size(&UNFINISHED_BYTES, 1 << 20);
+    let unfinished =
+        unfinished.unwrap_or_else(|| at_most_an_eighth(reader, UNFINISHED_BYTES_DEFAULT));
+    tunables.max_unfinished_bytes = to_usize(unfinished);
     tunables.network_login_rate = login_rate(reader, &NETWORK_RATE, &NETWORK_BURST);
     tunables.key_login_rate = login_rate(reader, &KEY_RATE, &KEY_BURST);
     tunables.max_connections_per_key = reader.int(&KEY_CONNECTIONS, 1..=1 << 20, COUNT);
@@ -129,41 +133,6 @@ fn to_usize(bytes: u64) -> usize {
 fn unsent(reader: &mut Reader<'_>) -> Option<u32> {
     let bytes = reader.size(&TCP_UNSENT, 0)?;
     (bytes > 0).then(|| u32::try_from(bytes).unwrap_or(u32::MAX))
-}
-
-/// What each client may send, by the reference's file or by our keys.
-fn client_rate(reader: &mut Reader<'_>) -> Option<RateLimit> {
-    let ours = [&CLIENT_RATE, &CLIENT_BURST]
-        .into_iter()
-        .find_map(|setting| reader.given(setting));
-    let bytes_per_second = reader.size(&CLIENT_RATE, 1);
-    let burst_bytes = reader.size(&CLIENT_BURST, MIN_BURST).unwrap_or(MIN_BURST);
-    if let Some(path) = reader.path(&RATE_CONFIG) {
-        let theirs = reader.name_of(&RATE_CONFIG);
-        if let Some(ours) = ours {
-            reader.problem(format!(
-                "{theirs} and {} both limit what a client may send; remove one of them",
-                ours.origin
-            ));
-        }
-        return match rate_config::load(&path) {
-            Ok(rate) => rate,
-            Err(err) => {
-                reader.problem(format!("{theirs}: {}", chain(&err)));
-                None
-            }
-        };
-    }
-    if bytes_per_second.is_none() && reader.given(&CLIENT_BURST).is_some() {
-        reader.reject(
-            &CLIENT_BURST,
-            "it means nothing without limits.client_bytes_per_second; set that too",
-        );
-    }
-    bytes_per_second.map(|bytes_per_second| RateLimit {
-        bytes_per_second,
-        burst_bytes,
-    })
 }
 
 /// What is set on every connection.

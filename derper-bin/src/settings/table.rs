@@ -11,6 +11,12 @@ const fn same(name: &'static str) -> Alias {
     }
 }
 
+/// The value of a variable that turns off what ours turns on. What is no boolean is left for the
+/// setting to refuse.
+fn unless(value: &str) -> String {
+    derp_ops::goflag::parse_bool(value).map_or_else(|| value.to_owned(), |off| (!off).to_string())
+}
+
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident = $setting:expr;)*) => {
         $(
@@ -108,6 +114,13 @@ settings! {
     TCP_UNSENT = Setting::new("tcp.unsent_bytes", Kind::Size, "128KiB",
         "How many bytes the kernel may hold for a client without having sent them; 0 for the \
          system's own limit. With more, what a slow client gets is old.");
+
+    TCP_RTT_STATS = Setting::new("tcp.rtt_stats", Kind::Switch, "true",
+        "Count the round-trip times of clients' connections every ten seconds, as the kernel \
+         estimates them, and show them to operators.")
+        .env("DERP_TCP_RTT_STATS", &[
+            Alias { name: "TS_DERP_DISABLE_RTT_STATS", read: unless },
+        ]);
 
     // Identity and certificates
     HOSTNAME = Setting::new("hostname", Kind::Text, "derp.tailscale.com",
@@ -308,6 +321,15 @@ settings! {
          slowed down, nothing is dropped.");
     CLIENT_BURST = Setting::new("limits.client_burst_bytes", Kind::Size, "65568",
         "What one client may send at once, above limits.client_bytes_per_second; at least 65568.");
+    GROUP_RATES = Setting::new("limits.groups", Kind::List, "",
+        "What the clients of a group may send a second, all together: GROUP=BYTES, as in \
+         friends=10MiB, or GROUP=BYTES:BURST; * for every other group, each for itself. An \
+         admission controller says who is in which group.");
+    TOTAL_RATE = Setting::new("limits.total_bytes_per_second", Kind::Size, "",
+        "What all clients together may send a second; unlimited where it is not set. They take \
+         turns, nothing is dropped.");
+    TOTAL_BURST = Setting::new("limits.total_burst_bytes", Kind::Size, "65568",
+        "What they may send at once, above limits.total_bytes_per_second; at least 65568.");
     LANE_PACKETS = Setting::new("limits.queued_packets_per_client", Kind::Int, "32",
         "How many packets of each kind wait for a client whose connection takes none.")
         .env("TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH", &[]);
@@ -319,6 +341,10 @@ settings! {
     PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "",
         "How many bytes connections may hold that are on their way to a login, all together. \
          Default: 64MiB, or an eighth of the memory that this process may use where that is less.");
+    UNFINISHED_BYTES = Setting::new("limits.unfinished_bytes", Kind::Size, "",
+        "How many bytes of frames that are not finished clients may make the relay hold, all \
+         together; then those that have held the most for the longest are closed. Default: 64MiB, \
+         or an eighth of the memory that this process may use where that is less.");
     NETWORK_RATE = Setting::new("limits.network_connections_per_second", Kind::Float, "50",
         "New connections a second from one IPv4 address or one IPv6 network of 64 bits; 0 for no \
          limit. Those from this machine, from private networks and from trusted proxies are not \

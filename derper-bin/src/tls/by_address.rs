@@ -42,6 +42,7 @@ pub(super) struct ByAddress {
 #[derive(Default)]
 struct State {
     name: Option<ServedCertificate>,
+    /// At most [`MOST_ADDRESSES`].
     addresses: BTreeMap<IpAddr, Arc<Serving>>,
 }
 

@@ -93,6 +93,33 @@ fn the_compose_files_set_what_exists_and_go_together() {
     }
 }
 
+#[test]
+fn the_package_s_configuration_asks_for_what_it_must_be_told_and_then_is_good() {
+    let machine = Machine::new();
+    let text = fs::read_to_string(deploy("debian/derper.toml")).unwrap();
+    let told = machine.build("", &[], &text).unwrap_err();
+    for asked in ["tls.mode", "verify.required"] {
+        assert!(told.contains(asked), "{told}");
+    }
+    let edited = text
+        .replace("#hostname", "hostname")
+        .replace("#mode", "mode")
+        .replace("#allowlist = \"/etc/derper", "allowlist = \"{}");
+    let config = machine.good("", &[], &edited);
+    assert!(matches!(config.tls, Tls::Acme(_)));
+    assert!(!config.admission.is_open());
+    assert_eq!(machine.warnings(&config), Vec::<String>::new());
+    let variables = fs::read_to_string(deploy("debian/default")).unwrap();
+    let names = variables.lines().filter_map(|line| {
+        let (name, _) = line.trim_start_matches('#').split_once('=')?;
+        (!name.contains(' ')).then_some(name)
+    });
+    for name in names.filter(|name| *name != "DERPER_CONFIG") {
+        let known = ALL.iter().filter_map(|setting| setting.env);
+        assert!(known.into_iter().any(|env| env.name == name), "{name}");
+    }
+}
+
 /// The variables of a manifest's first map, written as `NAME: value` a line below `data:`.
 fn config_map(manifest: &str) -> Vec<(&str, &str)> {
     let mut lines = manifest.lines();

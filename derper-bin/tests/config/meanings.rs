@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use derp_ops::logging::{Format, Logging};
-use derp_server::{AcceptLimit, DrainPlan, Home, SocketOptions, Tunables, UnknownPaths};
+use derp_server::{
+    AcceptLimit, DrainPlan, GroupRates, Home, SocketOptions, Tunables, UnknownPaths,
+};
 use derp_verify::RateLimit;
 use derper::args::{Args, Command};
 use derper::config::{KeyPlan, ListenAddr, Manner, OnBindFailure, Tls};
@@ -181,6 +183,8 @@ fn our_own_keys_are_applied() {
         [stun]\nenabled = false\n\
         [limits]\naccepts_per_second = 5\naccept_burst = 10\nclient_bytes_per_second = \"1MiB\"\n\
         clients = 100\nqueued_packets_per_client = 8\n\
+        groups = [\"friends=10MiB\", \"a=b = 1MiB : 2MiB\", \"*=1000\"]\n\
+        total_bytes_per_second = \"100MiB\"\ntotal_burst_bytes = \"1MiB\"\n\
         [timeouts]\nlogin = \"20s\"\nkeep_alive_jitter = \"0s\"\n\
         [tcp]\nuser_timeout = \"0s\"\nwrite_timeout = \"0s\"\nkeepalive = \"0s\"\n\
         unsent_bytes = 0\n\
@@ -206,6 +210,19 @@ fn our_own_keys_are_applied() {
         bytes_per_second: 1 << 20,
         burst_bytes: 65_568,
     });
+    let rate = |bytes_per_second, burst_bytes| RateLimit {
+        bytes_per_second,
+        burst_bytes,
+    };
+    tunables.group_rates = GroupRates {
+        named: [
+            ("friends".to_owned(), rate(10 << 20, 65_568)),
+            ("a=b".to_owned(), rate(1 << 20, 2 << 20)),
+        ]
+        .into(),
+        others: Some(rate(1000, 65_568)),
+    };
+    tunables.total_rate = Some(rate(100 << 20, 1 << 20));
     tunables.max_clients = 100;
     tunables.lane_depth = 8;
     // An eighth of the memory.

@@ -72,6 +72,32 @@ const BROKEN_FILES: &[(&str, &str)] = &[
         "{}/derper.toml:4: limits.client_burst_bytes = \"9\": too small; give at least 65568",
     ),
     (
+        "tls.mode = \"off\"\n[limits]\ntotal_burst_bytes = \"1MiB\"\n",
+        "{}/derper.toml:3: limits.total_burst_bytes = \"1MiB\": it means nothing without \
+         limits.total_bytes_per_second; set that too",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\ngroups = [\"friends\"]\n",
+        "{}/derper.toml:3: limits.groups = \"friends\": \"friends\" sets no limit; write \
+         GROUP=BYTES, such as friends=10MiB, or GROUP=BYTES:BURST, and * for every other group",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\ngroups = [\"a=1MB\"]\n",
+        "{}/derper.toml:3: limits.groups = \"a=1MB\": \"a=1MB\" holds \"1MB\", which is no \
+         number of bytes; write GROUP=BYTES, such as friends=10MiB, or GROUP=BYTES:BURST, and * \
+         for every other group",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\ngroups = [\"a=1MiB:9\"]\n",
+        "{}/derper.toml:3: limits.groups = \"a=1MiB:9\": \"a=1MiB:9\" has a burst that is too \
+         small; give at least 65568",
+    ),
+    (
+        "tls.mode = \"off\"\n[limits]\ngroups = [\"*=1MiB\", \"*=2MiB\"]\n",
+        "{}/derper.toml:3: limits.groups = \"*=1MiB,*=2MiB\": \"*\" has two limits; remove one \
+         of them",
+    ),
+    (
         "tls.mode = \"off\"\n[limits]\npending_logins = 0\n",
         "{}/derper.toml:3: limits.pending_logins = \"0\": out of range; give a whole number \
          above 0",

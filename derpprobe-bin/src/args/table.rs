@@ -155,6 +155,13 @@ pub const OURS: &[Flag] = &[
         "After how many runs that say so a probe counts as bad, or as good again",
     ),
     flag(
+        "keep-connections",
+        "",
+        "false",
+        "Keep the connections of relaying probes open from one run to the next; handshakes are \
+         probed every 5m then, unless -tls-interval is given. Nothing with -once",
+    ),
+    flag(
         "all",
         "",
         "false",

@@ -247,3 +247,21 @@ fn results_have_one_form() {
     let two = "derpprobe: -json and -format ask for different forms\n";
     assert_eq!(format("-json -format junit"), Err(two.to_owned()));
 }
+
+#[test]
+fn the_guides_commands_are_understood() {
+    let page = include_str!("../../../docs/probing.md");
+    let lines = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("derpprobe -"));
+    let lines: Vec<_> = lines.map(|line| format!("-{line}")).collect();
+    assert!(lines.len() > 4, "{lines:?}");
+    for line in lines {
+        let line = line
+            .split(" >")
+            .next()
+            .unwrap_or_default()
+            .replace('…', &"0".repeat(60));
+        build(&line, &[]).unwrap_or_else(|mistakes| panic!("{line}: {mistakes}"));
+    }
+}

@@ -12,6 +12,7 @@ mod delays;
 mod dial;
 mod http;
 mod info;
+mod kept;
 mod queue_delay;
 mod relay;
 mod reported;
@@ -49,6 +50,7 @@ pub use stun::StunFault;
 pub use tls::TlsFault;
 
 use info::ServerKeys;
+use kept::Kept;
 
 /// What probes need to know besides the map. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -58,6 +60,7 @@ pub struct Prober {
     connector: Connector,
     mesh_key: Option<MeshKey>,
     server_keys: Arc<ServerKeys>,
+    kept: Option<Arc<Kept>>,
 }
 
 /// What is wrong with what was probed.
@@ -110,6 +113,7 @@ impl Prober {
             connector,
             mesh_key,
             server_keys: Arc::default(),
+            kept: None,
         }
     }
 
@@ -119,6 +123,15 @@ impl Prober {
     pub fn with_server_keys(self, expected: ExpectedKeys) -> Self {
         Self {
             server_keys: Arc::new(ServerKeys::new(expected)),
+            ..self
+        }
+    }
+
+    /// The same, which keeps the connections of relaying probes open from one run to the next.
+    #[must_use]
+    pub fn keeping_connections(self) -> Self {
+        Self {
+            kept: Some(Arc::default()),
             ..self
         }
     }
@@ -166,6 +179,7 @@ impl Prober {
     fn in_websockets(&self) -> Self {
         Self {
             connector: self.connector.clone().with_transport(Transport::WebSocket),
+            kept: None,
             ..self.clone()
         }
     }

@@ -9,7 +9,8 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 
 use super::Prober;
-use super::connection::{ConnectionFault, Ends, Guise, connect};
+use super::connection::{ConnectionFault, Ends, FirstPackets, Guise, connect};
+use super::kept::{Held, Kept};
 use crate::deadline::{Deadline, TimedOut};
 use crate::outcome::Findings;
 use crate::plan::Pair;
@@ -98,20 +99,86 @@ pub(super) async fn probe(
     deadline: Deadline,
     findings: &mut Findings,
 ) -> Result<(), RelayFault> {
+    if let Some(kept) = &prober.kept {
+        return probe_kept(prober, kept, pair, deadline, findings).await;
+    }
     let mut ends = connect(prober, pair, Guise::Prober, deadline).await?;
+    relay_one(&mut ends, deadline, findings).await?;
+    // Else relays would log that the connections broke.
+    tokio::join!(ends.from.client.shutdown(), ends.to.client.shutdown());
+    Ok(())
+}
+
+/// The same over connections that are kept. One that does not serve any more is no fault of
+/// relaying, as long as a new one does; that it was lost is a finding.
+async fn probe_kept(
+    prober: &Prober,
+    kept: &Kept,
+    pair: &Pair,
+    deadline: Deadline,
+    findings: &mut Findings,
+) -> Result<(), RelayFault> {
+    let holding = kept.hold(&pair.from, &pair.to);
+    let held = deadline.keep("waiting for other probes of the node", holding);
+    let (mut sends, mut receives) = held.await.map_err(ConnectionFault::from)?;
+    let mut lost = None;
+    if let (Some(from), Some(to)) = (sends.take(), receives.take()) {
+        let first = FirstPackets::new();
+        let mut ends = Ends { from, to, first };
+        match relay_one(&mut ends, deadline, findings).await {
+            Ok(again) => {
+                give_back(ends, again, &mut sends, &mut receives);
+                return Ok(());
+            }
+            Err(fault) => lost = Some(fault),
+        }
+    }
+    let mut ends = connect(prober, pair, Guise::Prober, deadline).await?;
+    let again = relay_one(&mut ends, deadline, findings).await?;
+    if let Some(lost) = lost {
+        findings.fact("reconnected", crate::report::in_words(&lost));
+    }
+    give_back(ends, again, &mut sends, &mut receives);
+    Ok(())
+}
+
+fn give_back(ends: Ends, again: Again, sends: &mut Held, receives: &mut Held) {
+    // A packet that was sent twice may arrive twice, and the next run would find it.
+    if again == Again::Clean {
+        **sends = Some(ends.from);
+        **receives = Some(ends.to);
+    }
+}
+
+/// Whether connections can be used for another packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Nothing is under way any more.
+    Clean,
+    /// Something may be.
+    Spent,
+}
+
+async fn relay_one(
+    ends: &mut Ends,
+    deadline: Deadline,
+    findings: &mut Findings,
+) -> Result<Again, RelayFault> {
     let keys = ends.keys();
     let doing = "waiting for the packet to arrive";
     let begin = Instant::now();
     let sent = deadline
-        .keep(doing, send_one(&mut ends))
+        .keep(doing, send_one(ends))
         .await
         .map_err(PacketFault::from);
     match sent.and_then(|sent| sent) {
-        Ok(()) => {
+        Ok(times) => {
             findings.seconds("relay_seconds", begin.elapsed());
-            // Else relays would log that the connections broke.
-            tokio::join!(ends.from.client.shutdown(), ends.to.client.shutdown());
-            Ok(())
+            Ok(if times == 1 {
+                Again::Clean
+            } else {
+                Again::Spent
+            })
         }
         Err(fault) => Err(RelayFault::Packet { keys, fault }),
     }
@@ -121,7 +188,8 @@ pub(super) async fn probe(
 ///
 /// The question goes ahead of them. Where it finds nobody, the bytes are sent again for a while,
 /// for relays take a moment to tell each other of a client. Bytes that get lost otherwise are not.
-pub(super) async fn send_one(ends: &mut Ends) -> Result<(), PacketFault> {
+/// Says how often they were sent.
+pub(super) async fn send_one(ends: &mut Ends) -> Result<u32, PacketFault> {
     let Ends { from, to, first } = ends;
     let not_sent = |err| PacketFault::Connection(ConnectionFault::Send(from.node.clone(), err));
     let writer = from.client.writer().clone();
@@ -132,6 +200,7 @@ pub(super) async fn send_one(ends: &mut Ends) -> Result<(), PacketFault> {
     writer.send(to.key, &first.packet).await.map_err(not_sent)?;
     let give_up = Instant::now() + NEWS_AT_THE_LATEST;
     let mut next_try = None;
+    let mut times = 1;
     loop {
         tokio::select! {
             arrived = to.client.recv() => {
@@ -140,7 +209,8 @@ pub(super) async fn send_one(ends: &mut Ends) -> Result<(), PacketFault> {
                 if src == from.key && packet == first.question {
                     continue;
                 }
-                return check_packet(&to.node, (from.key, &first.packet), (src, &packet));
+                check_packet(&to.node, (from.key, &first.packet), (src, &packet))?;
+                return Ok(times);
             }
             news = from.client.recv() => {
                 let ended = |err| PacketFault::Connection(ConnectionFault::ended(&from.node, err));
@@ -159,6 +229,7 @@ pub(super) async fn send_one(ends: &mut Ends) -> Result<(), PacketFault> {
                     return Err(PacketFault::unknown(&from.node, &to.node));
                 }
                 writer.send(to.key, &first.packet).await.map_err(not_sent)?;
+                times += 1;
                 next_try = Some(Instant::now() + AGAIN);
             }
         }

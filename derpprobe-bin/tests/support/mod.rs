@@ -68,6 +68,11 @@ impl Fleet {
         address
     }
 
+    /// The relay that was started first.
+    pub(crate) fn first(&self) -> &Server {
+        &self.servers[0]
+    }
+
     /// Lets these relays, which were started first, follow one another; returns when they do.
     pub(crate) async fn mesh(&mut self, nodes: &[DerpNode], roots: &RootCertStore) {
         let roots = Roots::Custom(Arc::new(roots.clone()));

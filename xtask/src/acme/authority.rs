@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::Tools;
-use super::relay::{BRIEF, free_port, free_udp_port, wait_until};
+use super::relay::{BRIEF, wait_until};
+use crate::relay::{free_tcp_port, free_udp_port};
 use crate::shell;
 
 const MODULE: &str = "github.com/letsencrypt/pebble/v2";
@@ -80,7 +81,7 @@ impl Authority {
             .arg("-dnsserver")
             .arg(format!("127.0.0.1:{names_port}"))
             .arg("-management")
-            .arg(format!("127.0.0.1:{}", free_port()?))
+            .arg(format!("127.0.0.1:{}", free_tcp_port()?))
             .stdout(log.try_clone()?)
             .stderr(log)
             .stdin(Stdio::null())
@@ -90,11 +91,11 @@ impl Authority {
             names,
             pebble: None,
             dir,
-            directory_port: free_port()?,
-            management_port: free_port()?,
+            directory_port: free_tcp_port()?,
+            management_port: free_tcp_port()?,
             names_port,
-            http_port: free_port()?,
-            tls_port: free_port()?,
+            http_port: free_tcp_port()?,
+            tls_port: free_tcp_port()?,
             certificates: tools.pebble.source.join("test/certs"),
         };
         authority.write_config(binding)?;

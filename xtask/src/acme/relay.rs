@@ -1,7 +1,6 @@
 //! Our relay with an authority's certificate, and Go's client of it.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 use super::authority::{Authority, KEY, KID, end};
 use super::{SOON, Tools};
 use crate::go_client::Client;
+use crate::relay::{free_udp_port, restrict};
 
 /// The relay's name, which every name server but Pebble's denies.
 pub(super) const NAME: &str = "derp.example.test";
@@ -220,20 +220,4 @@ pub(super) fn wait_until(at_most: Duration, mut is_so: impl FnMut() -> bool) -> 
         std::thread::sleep(Duration::from_millis(100));
     }
     bail!("not within {} seconds", at_most.as_secs())
-}
-
-fn restrict(file: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(fs::set_permissions(
-        file,
-        fs::Permissions::from_mode(0o600),
-    )?)
-}
-
-pub(super) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-pub(super) fn free_udp_port() -> Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }

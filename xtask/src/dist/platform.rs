@@ -1,5 +1,8 @@
 //! Kinds of machines, and how programs for them are made on this one.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
@@ -26,6 +29,19 @@ impl Platform {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+        }
+    }
+
+    /// Runs a program that was built for it; through an emulator, if that is another kind than
+    /// this one. It takes the package qemu-user-static.
+    pub(super) fn program(self, path: &Path) -> Command {
+        match self {
+            Self::Amd64 => Command::new(path),
+            Self::Arm64 => {
+                let mut command = Command::new("qemu-aarch64-static");
+                command.arg(path);
+                command
+            }
         }
     }
 

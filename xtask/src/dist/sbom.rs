@@ -1,4 +1,5 @@
-//! A program's bill of materials: every crate that is linked into it, as a `CycloneDX` document.
+//! A bill of materials: every crate that is linked into a program, or into several that are given
+//! out together, as a `CycloneDX` document.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::shell;
 
-/// The bill of the package `name` as it is built for `target`.
-pub(super) fn of(name: &str, target: &str) -> Result<Value> {
+/// The bill of the packages `names` as they are built for `target`. It is called after the first.
+pub(super) fn of(names: &[&str], target: &str) -> Result<Value> {
     let metadata = MetadataCommand::new()
         .manifest_path(shell::root().join("Cargo.toml"))
         .other_options(["--locked", "--filter-platform", target].map(str::to_owned))
@@ -20,12 +21,22 @@ pub(super) fn of(name: &str, target: &str) -> Result<Value> {
         .iter()
         .map(|package| (&package.id, package))
         .collect();
-    let (root, linked) = linked(&metadata, name)?;
-    let components: Vec<Value> = linked
+    let mut programs = Vec::new();
+    let mut all = BTreeSet::new();
+    for name in names {
+        let (program, linked) = linked(&metadata, name)?;
+        programs.push(program);
+        all.extend(linked);
+    }
+    let root = *programs.first().context("a bill of nothing")?;
+    let kind = |id: &&PackageId| match programs.contains(id) {
+        true => "application",
+        false => "library",
+    };
+    let components: Vec<Value> = all
         .iter()
         .filter(|id| **id != root)
-        .filter_map(|id| packages.get(id))
-        .map(|package| component(package, "library"))
+        .filter_map(|id| Some(component(packages.get(id)?, kind(id))))
         .collect();
     let program = packages.get(root).context("the package itself")?;
     Ok(json!({
@@ -90,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_linked_is_listed_and_what_only_tests_use_is_not() {
-        let bill = of("derper-bin", "x86_64-unknown-linux-musl").unwrap();
+        let bill = of(&["derper-bin"], "x86_64-unknown-linux-musl").unwrap();
         let names: BTreeSet<&str> = bill["components"]
             .as_array()
             .unwrap()

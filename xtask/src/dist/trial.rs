@@ -1,6 +1,9 @@
 //! Runs the container's files as a container program would: in a root of their own that cannot be
 //! written to, as nobody in particular, with the image's variables; and asks how it is.
 
+mod emulated;
+mod package;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,6 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+
+pub(super) use emulated::emulated;
+pub(super) use package::package;
 
 /// Mounts the root where nobody else sees it, with a writable state, and becomes the program.
 const ENTER: &str = "set -e\n\
@@ -70,28 +76,6 @@ fn until_well(mut ask: impl FnMut() -> Command) -> Result<()> {
         ensure!(left > 0, "what runs in the container is not well: {said}");
         thread::sleep(Duration::from_millis(200));
     }
-    Ok(())
-}
-
-/// Runs a relay for another kind of machine, as far as an emulator can, and asks how it is.
-pub(super) fn emulated(derper: &Path) -> Result<()> {
-    let flags = flags()?;
-    let place = tempfile::TempDir::new()?;
-    let emulator = || {
-        let mut command = Command::new("qemu-aarch64-static");
-        command.arg(derper).stdin(Stdio::null());
-        command.envs(["HOME", "XDG_CACHE_HOME", "DERPER_STATE_DIR"].map(|at| (at, place.path())));
-        command
-    };
-    let relay = emulator().args(&flags).spawn();
-    let relay = Running(relay.context("qemu-aarch64-static: install qemu-user-static")?);
-    until_well(|| {
-        let mut health = emulator();
-        health.arg("healthcheck").args(&flags);
-        health
-    })?;
-    drop(relay);
-    println!("dist: the relay for arm64 runs under an emulator, and is well");
     Ok(())
 }
 

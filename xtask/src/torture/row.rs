@@ -1,10 +1,11 @@
 //! The rows of the table, and what their relays need.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+
+use crate::relay::free_tcp_port;
 
 /// One way to attack a relay.
 #[derive(Debug)]
@@ -34,6 +35,10 @@ pub(super) enum Needs {
     ControlGroup,
     /// With a PROXY header in front of each connection.
     ProxyHeader,
+    /// With a PROXY header in front of one proxy's connections, and telling of its clients.
+    OneProxy,
+    /// With no PROXY headers, and telling of its clients.
+    NoProxy,
     /// Our core, among code that panics.
     PanickyRelay,
     /// The suite of cases.
@@ -78,13 +83,15 @@ pub(super) const ROWS: &[Row] = &[
     row("page-memory", "page-memory", Needs::Tls),
     row("certificate-rotation", "certificate-rotation", Needs::Tls),
     row("proxy-header", "proxy-header", Needs::ProxyHeader),
+    row("proxy-spoofed", "proxy-spoofed", Needs::OneProxy),
+    row("proxy-spoofed-off", "proxy-spoofed", Needs::NoProxy),
     row("memory-ceiling", "memory-ceiling", Needs::ControlGroup),
+    row("drain", "drain", Needs::Tls),
     patient("silent-connections", "silent-connections", Needs::Tls),
     patient("stall-stages", "stall-stages", Needs::Tls),
     patient("descriptor-exhaustion", "descriptor-exhaustion", Needs::Tls),
     patient("verifier-faults", "verifier-faults", Needs::Controller),
     patient("hung-tailscaled", "hung-tailscaled", Needs::Tailscaled),
-    patient("drain", "drain", Needs::Tls),
     patient("dead-peer", "dead-peer", Needs::AllAddresses),
     patient("mesh-partition", "", Needs::Region),
 ];
@@ -112,7 +119,7 @@ impl Row {
         let mut prepared = Prepared::default();
         match self.needs {
             Needs::Controller => {
-                let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+                let port = free_tcp_port()?;
                 prepared.flags = vec![
                     format!("-verify-client-url=http://127.0.0.1:{port}/"),
                     "-verify-client-url-fail-open=false".to_owned(),
@@ -133,6 +140,22 @@ impl Row {
                 }
             }
             Needs::ProxyHeader => prepared.flags = vec!["--proxy-protocol=required".to_owned()],
+            Needs::OneProxy | Needs::NoProxy => {
+                let socket = place.join("admin.sock").display().to_string();
+                prepared.flags = vec![
+                    format!("--admin-socket={socket}"),
+                    // The level at which addresses are told.
+                    "--log-level=info,derp_server=debug".to_owned(),
+                ];
+                prepared.args = vec![format!("--admin-socket={socket}")];
+                if self.needs == Needs::OneProxy {
+                    const PROXY: &str = "127.0.0.9";
+                    prepared.flags.push("--proxy-protocol=required".to_owned());
+                    let from = format!("--proxy-protocol-from={PROXY}/32");
+                    prepared.flags.push(from);
+                    prepared.args.push(format!("--proxy={PROXY}"));
+                }
+            }
             Needs::ControlGroup => {
                 prepared.control_group = ControlGroup::new();
                 if let Some(group) = &prepared.control_group {

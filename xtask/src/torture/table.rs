@@ -1,6 +1,7 @@
 //! What is printed: a line as soon as a row has ended, and the sum.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -47,6 +48,7 @@ pub(super) struct Line {
     pub(super) row: &'static str,
     pub(super) relay: String,
     pub(super) outcome: Outcome,
+    pub(super) took: Duration,
 }
 
 /// How the rows of one relay ended.
@@ -68,7 +70,7 @@ impl Table {
     /// A table of these relays, of which the first is ours.
     pub(super) fn new<'a>(relays: impl Iterator<Item = &'a str>) -> Self {
         let relays: Vec<_> = relays.map(str::to_owned).collect();
-        println!("row | relay | figure | target | verdict | scale");
+        println!("row | relay | figure | target | verdict | scale | took");
         Self {
             ours: relays.first().cloned().unwrap_or_default(),
             sums: relays
@@ -84,7 +86,9 @@ impl Table {
             row,
             relay,
             outcome,
+            took,
         } = line;
+        let took = took.as_secs();
         let sum = self.sums.entry(relay.clone()).or_default();
         match outcome {
             Outcome::Ran {
@@ -104,16 +108,16 @@ impl Table {
                 } else {
                     &mut sum.red
                 }) += 1;
-                println!("{row} | {relay} | {figure} | {target} | {verdict} | {scale}");
+                println!("{row} | {relay} | {figure} | {target} | {verdict} | {scale} | {took} s");
             }
             Outcome::Broken(why) => {
                 sum.red += 1;
                 let why = why.replace('\n', " ");
-                println!("{row} | {relay} | - | - | FAIL: {why} | -");
+                println!("{row} | {relay} | - | - | FAIL: {why} | - | {took} s");
             }
             Outcome::NotBuilt(why) => {
                 sum.not_built += 1;
-                println!("{row} | {relay} | - | - | not built: {why} | -");
+                println!("{row} | {relay} | - | - | not built: {why} | - | {took} s");
             }
         }
     }

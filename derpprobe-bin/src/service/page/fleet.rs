@@ -2,6 +2,7 @@
 //! kind of probe.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use super::super::history::History;
 use super::super::record::Record;
@@ -9,7 +10,7 @@ use super::state::State;
 use super::strip;
 use super::words::{Escaped, Latency, Rate};
 use super::{View, push};
-use crate::subject::{Class, RegionName};
+use crate::subject::{Class, Family, RegionName};
 
 /// All probes of regions, by region and node.
 pub(super) struct Regions<'a>(BTreeMap<i64, Region<'a>>);
@@ -61,10 +62,10 @@ impl<'a> Regions<'a> {
 impl Region<'_> {
     fn push(&self, page: &mut String, view: &View<'_>) {
         let code = &self.name.code;
-        let classes: BTreeSet<Class> = self
+        let columns: BTreeSet<Column> = self
             .nodes
             .values()
-            .flat_map(|node| node.records.iter().map(|record| record.subject.class))
+            .flat_map(|node| node.records.iter().map(|record| Column::of(record)))
             .collect();
         push(
             page,
@@ -76,8 +77,8 @@ impl Region<'_> {
                 self.name.id,
             ),
         );
-        for class in &classes {
-            push(page, format_args!("<th scope=\"col\">{}", short(*class)));
+        for column in &columns {
+            push(page, format_args!("<th scope=\"col\">{column}"));
         }
         page.push_str("<th scope=\"col\">24 hours</tr>\n");
         for (name, node) in &self.nodes {
@@ -89,8 +90,8 @@ impl Region<'_> {
                     Escaped(name)
                 ),
             );
-            for class in &classes {
-                node.push_cell(page, view, *class);
+            for column in &columns {
+                node.push_cell(page, view, *column);
             }
             let histories = node.histories();
             push(
@@ -107,12 +108,12 @@ impl Node<'_> {
         self.records.iter().map(|record| &record.history)
     }
 
-    fn push_cell(&self, page: &mut String, view: &View<'_>, class: Class) {
+    fn push_cell(&self, page: &mut String, view: &View<'_>, column: Column) {
         let of_class = || {
-            self.records
-                .iter()
-                .filter(|record| record.subject.class == class)
+            let records = self.records.iter();
+            records.filter(|record| Column::of(record) == column)
         };
+        let class = column.class;
         let states: Vec<_> = of_class()
             .map(|record| State::of(record, view.now))
             .collect();
@@ -140,6 +141,29 @@ impl Node<'_> {
     }
 }
 
+/// A kind of probe, and of one for each family of addresses that family.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Column {
+    class: Class,
+    is_v6: bool,
+}
+
+impl Column {
+    fn of(record: &Record) -> Self {
+        Self {
+            class: record.subject.class,
+            is_v6: record.subject.family == Some(Family::Ipv6),
+        }
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(short(self.class))?;
+        f.write_str(if self.is_v6 { " v6" } else { "" })
+    }
+}
+
 /// The number of several good probes that says most about the relay: the longest time, or the
 /// lowest rate.
 fn worst_value<'a>(records: impl Iterator<Item = &'a Record>, class: Class) -> Option<String> {
@@ -158,7 +182,7 @@ fn worst_value<'a>(records: impl Iterator<Item = &'a Record>, class: Class) -> O
 }
 
 /// A name as a piece of a path.
-pub(super) fn in_path(name: &str) -> impl std::fmt::Display {
+pub(super) fn in_path(name: &str) -> impl fmt::Display {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
 }
 

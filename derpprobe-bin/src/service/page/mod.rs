@@ -11,10 +11,10 @@ mod strip;
 mod words;
 
 use std::collections::BTreeMap;
-use std::fmt::{Arguments, Write};
+use std::fmt::{self, Arguments, Display, Formatter, Write};
 use std::time::{Duration, SystemTime};
 
-use self::fleet::Regions;
+use self::fleet::{Regions, in_path};
 use self::state::{LastRuns, State};
 use self::words::{Age, Ago, Escaped};
 use super::record::Record;
@@ -147,8 +147,8 @@ fn push_bad(page: &mut String, view: &View<'_>, wanted: impl Fn(&Record) -> bool
             push(
                 page,
                 format_args!(
-                    "<li><b>{}</b> {} <span class=\"quiet\">{}</span></li>\n",
-                    Escaped(name),
+                    "<li>{} {} <span class=\"quiet\">{}</span></li>\n",
+                    Linked(name, record),
                     LastRuns(record),
                     since(record, view.now),
                 ),
@@ -168,6 +168,23 @@ fn push_bad(page: &mut String, view: &View<'_>, wanted: impl Fn(&Record) -> bool
             page,
             format_args!("<p>And {more} more; each region's page has its own.</p>\n"),
         );
+    }
+}
+
+/// A probe's name, which leads to its region.
+struct Linked<'a>(&'a str, &'a Record);
+
+impl Display for Linked<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = Escaped(self.0);
+        match &self.1.subject.region {
+            Some(region) => write!(
+                f,
+                "<a href=\"/region/{}\">{name}</a>",
+                in_path(&region.code)
+            ),
+            None => write!(f, "{name}"),
+        }
     }
 }
 

@@ -14,6 +14,13 @@ const LEFT: f64 = 88.0;
 const RIGHT: f64 = 708.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 190.0;
+/// How far back plots can go, in pieces, and what their quarters are called: they go no further
+/// than to what there is.
+const SPANS: [(u32, [&str; 5]); 3] = [
+    (12, ["1 h ago", "45 min", "30 min", "15 min", "now"]),
+    (48, ["4 h ago", "3 h", "2 h", "1 h", "now"]),
+    (PIECES, ["24 h ago", "18 h", "12 h", "6 h", "now"]),
+];
 /// How many lines there are at most; more cannot be told apart.
 pub(super) const MOST_LINES: usize = 8;
 
@@ -30,13 +37,15 @@ pub(super) fn svg<U: Display>(
     let means = means.filter(|piece| piece.good > 0);
     let highest = means.map(|piece| f64::from(piece.mean)).fold(0.0, f64::max);
     let top = round_up(highest);
+    let (pieces, words) = span(lines, last);
     let mut svg = String::new();
     let title = Escaped(title);
     push(
         &mut svg,
         format_args!(
             "<figure class=\"plot\"><figcaption>{title}</figcaption>\
-         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title} over the last day\">"
+         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}, from {} until now\">",
+            words[0],
         ),
     );
     for quarter in 0..=4_u8 {
@@ -53,12 +62,12 @@ pub(super) fn svg<U: Display>(
             ),
         );
     }
-    for hours in [24_u8, 18, 12, 6, 0] {
-        let x = RIGHT - (RIGHT - LEFT) * f64::from(hours) / 24.0;
-        let (words, class) = match hours {
-            0 => ("now".to_owned(), "axis end"),
-            24 => ("24 h ago".to_owned(), "axis"),
-            hours => (format!("{hours} h"), "axis mid"),
+    for (quarter, words) in (0_u8..).zip(words) {
+        let x = LEFT + (RIGHT - LEFT) * f64::from(quarter) / 4.0;
+        let class = match quarter {
+            0 => "axis",
+            4 => "axis end",
+            _ => "axis mid",
         };
         push(
             &mut svg,
@@ -69,7 +78,7 @@ pub(super) fn svg<U: Display>(
         );
     }
     for (at, (name, history)) in lines.iter().enumerate() {
-        let path = path(history, last, top);
+        let path = path(history, last, pieces, top);
         let name = Escaped(name);
         push(
             &mut svg,
@@ -87,16 +96,27 @@ pub(super) fn svg<U: Display>(
     svg
 }
 
+/// The shortest span that has everything in it.
+fn span(lines: &[(String, &History)], last: u32) -> (u32, [&'static str; 5]) {
+    let measured = lines.iter().filter_map(|(_, history)| {
+        let mut pieces = history.pieces().filter(|piece| piece.good > 0);
+        pieces.next().map(|piece| last.saturating_sub(piece.at))
+    });
+    let oldest = measured.max().unwrap_or(0);
+    let long_enough = SPANS.into_iter().find(|(pieces, _)| oldest < *pieces);
+    long_enough.unwrap_or(SPANS[2])
+}
+
 /// The line; it is broken where nothing was measured for a quarter of an hour.
-fn path(history: &History, last: u32, top: f64) -> String {
+fn path(history: &History, last: u32, pieces: u32, top: f64) -> String {
     const GAP: u32 = 3;
     let (mut path, mut before) = (String::new(), None::<u32>);
     for found in history.pieces().filter(|piece| piece.good > 0) {
         let back = last.saturating_sub(found.at);
-        if back >= PIECES {
+        if back >= pieces {
             continue;
         }
-        let x = RIGHT - (RIGHT - LEFT) * f64::from(back) / f64::from(PIECES);
+        let x = RIGHT - (RIGHT - LEFT) * f64::from(back) / f64::from(pieces);
         let y = BOTTOM - (BOTTOM - TOP) * (f64::from(found.mean) / top).clamp(0.0, 1.0);
         let is_next = before.is_some_and(|before| found.at - before <= GAP);
         let step = if is_next { 'L' } else { 'M' };
@@ -146,11 +166,36 @@ mod tests {
             history.add(at, Point::Seconds(0.02));
         }
         history.add(SystemTime::UNIX_EPOCH + PIECE * 1_011, Point::Bad);
-        let path = path(&history, 1_011, 0.04);
+        let path = path(&history, 1_011, PIECES, 0.04);
         assert_eq!(path, "M684.3 101.0h.1L686.5 101.0M705.8 101.0h.1");
         let now = SystemTime::UNIX_EPOCH + PIECE * 1_011 + Duration::from_secs(1);
         let svg = svg("<r>", &[("n1".to_owned(), &history)], now, Latency);
         assert!(svg.contains("<figcaption>&lt;r&gt;</figcaption>"), "{svg}");
         assert!(svg.contains(">20 ms</text>"), "{svg}");
+    }
+
+    #[test]
+    fn a_plot_goes_no_further_back_than_what_there_is() {
+        let began = |pieces: u32| {
+            let mut history = History::default();
+            let at = SystemTime::UNIX_EPOCH + PIECE * (1_000 - pieces);
+            history.add(at, Point::Seconds(0.02));
+            let now = SystemTime::UNIX_EPOCH + PIECE * 1_000;
+            svg("n1", &[("n1".to_owned(), &history)], now, Latency)
+        };
+        for (pieces, words) in [
+            (0, "1 h"),
+            (11, "1 h"),
+            (12, "4 h"),
+            (47, "4 h"),
+            (48, "24 h"),
+        ] {
+            assert!(
+                began(pieces).contains(&format!(">{words} ago</text>")),
+                "{pieces}"
+            );
+        }
+        // The very first value is at the left end, and nothing is beyond it.
+        assert!(began(11).contains("d=\"M139"), "{}", began(11));
     }
 }

@@ -7,7 +7,7 @@ use derp_proto::{DerpNode, DerpRegion};
 use super::super::history::{History, PIECE, PIECES, Point};
 use super::*;
 use crate::outcome::{Findings, Outcome, Unit};
-use crate::subject::{Class, Subject};
+use crate::subject::{Class, Family, Subject};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_400_000 + seconds)
@@ -159,7 +159,7 @@ fn what_is_bad_comes_first_and_in_words() {
         page.find("<h2>Regions").unwrap(),
     );
     assert!(bad < regions);
-    assert!(page.contains("<b>derp/fra/901c/-/tls</b>"));
+    assert!(page.contains("<a href=\"/region/fra\">derp/fra/901c/-/tls</a>"));
     assert!(page.contains("<p>the certificate of derp.example.com has expired 2 days ago"));
     let dead = "<p>cannot connect to the relay";
     assert_eq!(page.matches(dead).count(), 1, "the same is said once");
@@ -189,6 +189,31 @@ fn a_region_has_its_day_its_ways_and_its_probes() {
     }
     assert!(!page.contains("900a"), "other regions are elsewhere");
     assert!(region_html(&view(&records), "nowhere").is_none());
+}
+
+#[test]
+fn both_families_of_addresses_have_a_column() {
+    let mut records = fleet(&["nyc"], 1);
+    let page = html(&view(&records));
+    assert!(page.contains("<th scope=\"col\">STUN<"), "{page}");
+    assert!(!page.contains("STUN v6"), "{page}");
+    add(
+        &mut records,
+        ("nyc", "900a", Some("v6")),
+        Class::Stun,
+        Err("no answer"),
+    );
+    let of_v6 = records.get_mut("derp/nyc/900a/v6/derp_udp").unwrap();
+    of_v6.subject = Arc::new(Subject {
+        family: Some(Family::Ipv6),
+        to: None,
+        ..(*of_v6.subject).clone()
+    });
+    let page = html(&view(&records));
+    let head = "<th scope=\"col\">STUN<th scope=\"col\">STUN v6<";
+    assert!(page.contains(head), "{page}");
+    let one_of_each = "\">✓ 9.0 ms<td class=\"bad\" title=\"answers to STUN: bad\">✗";
+    assert!(page.contains(one_of_each), "{page}");
 }
 
 #[test]

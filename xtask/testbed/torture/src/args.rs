@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +43,12 @@ pub(crate) struct Cli {
     /// The folder of the control group that it runs in.
     #[arg(long)]
     pub(crate) control_group: Option<PathBuf>,
+    /// The socket at which it tells its operators of its clients.
+    #[arg(long)]
+    pub(crate) admin_socket: Option<PathBuf>,
+    /// The address of the one whose PROXY headers it believes.
+    #[arg(long)]
+    pub(crate) proxy: Option<Ipv4Addr>,
     /// How often it says that it is there, in seconds.
     #[arg(long, default_value_t = 60)]
     pub(crate) keep_alive: u64,
@@ -119,6 +125,8 @@ pub(crate) enum Row {
     PageMemory,
     /// What is no PROXY header, where each connection must begin with one.
     ProxyHeader,
+    /// Good PROXY headers from those who are no proxy.
+    ProxySpoofed,
     /// Clients that are cut off the network.
     DeadPeer,
     /// Not an attack: two clients that log in and do nothing until standard input ends.

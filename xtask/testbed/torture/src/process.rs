@@ -16,8 +16,17 @@ pub(crate) struct Process(pub(crate) u32);
 impl Process {
     /// The memory that is in RAM, in bytes.
     pub(crate) fn rss(self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The memory that it has asked for, used or not, in bytes.
+    pub(crate) fn reserved(self) -> Result<u64> {
+        self.memory("VmData:")
+    }
+
+    fn memory(self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib: u64 = line
             .and_then(|line| line.split_whitespace().next())
             .context("the relay has ended")?

@@ -109,7 +109,17 @@ impl Relay {
         if self.wants_proxy_header {
             tcp.write_all(OWN_PROXY_HEADER).await?;
         }
-        let Some(config) = dial.tls.as_ref().or(self.tls.as_ref()) else {
+        self.over(tcp, dial.tls.as_ref()).await
+    }
+
+    /// The same over a connection that a proxy, or somebody who says so, begins with `header`.
+    pub(crate) async fn connect_through(&self, mut tcp: TcpStream, header: &[u8]) -> Result<Link> {
+        tcp.write_all(header).await?;
+        self.over(tcp, None).await
+    }
+
+    async fn over(&self, tcp: TcpStream, tls: Option<&Arc<ClientConfig>>) -> Result<Link> {
+        let Some(config) = tls.or(self.tls.as_ref()) else {
             return Ok(Link::new(Box::new(tcp)));
         };
         let name = ServerName::IpAddress(self.addr.ip().into());

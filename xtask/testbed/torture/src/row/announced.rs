@@ -16,6 +16,9 @@ use crate::watch::{Peak, Rest};
 /// What announcing may cost in all, in bytes, in a full run. A quick one has a fifth of the
 /// connections, and would not notice that each takes what it announces.
 const MOST_GROWN: u64 = 20 << 20;
+/// What may be asked for, in bytes, the stacks of threads that are started meanwhile among it: less
+/// than what a wave announces.
+const MOST_RESERVED: u64 = 20 << 20;
 /// What may stay, in bytes: a little more than one wave of connections.
 const MOST_DRIFT: u64 = 20 << 20;
 /// The longest that relays take: ours, and the reference.
@@ -28,7 +31,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     // The same connections that announce nothing: what is told is what announcing costs.
     let silent = wave(&relay, each, &[], &mut dice).await?;
     let rest = Rest::of(&relay).await?;
-    let mut grown = 0;
+    let (mut grown, mut reserved) = (0, 0);
     let connections = silent.most.saturating_sub(silent.before);
     for n in 0..waves {
         let ty = FrameType::CLIENT_INFO;
@@ -37,17 +40,18 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         claim.extend_from_slice(&[7; 32]);
         let wave = wave(&relay, each, &claim, &mut dice).await?;
         grown = grown.max(wave.most.saturating_sub(silent.most));
+        reserved = reserved.max(wave.reserved.saturating_sub(silent.reserved));
     }
     let scale = format!(
         "{waves} waves of {each}; without an announcement a wave takes {}",
         crate::report::size(connections)
     );
     let mut report = Report::new(cli.quick, scale);
-    report.memory(
-        "announcing takes",
-        grown,
-        cli.scale(MOST_GROWN, MOST_GROWN / 5),
-    );
+    let most = cli.scale(MOST_GROWN, MOST_GROWN / 5);
+    report.memory("announcing takes", grown, most);
+    // What is not touched is not in RAM, and is promised all the same.
+    let most = cli.scale(MOST_RESERVED, MOST_RESERVED * 2 / 5);
+    report.memory("reserves", reserved, most);
     rest.check(&relay, &mut report, MOST_DRIFT).await?;
     Ok(report)
 }
@@ -55,6 +59,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
 struct Wave {
     before: u64,
     most: u64,
+    reserved: u64,
 }
 
 /// `count` connections that ask for an upgrade and send `claim`, and no more.
@@ -83,6 +88,7 @@ async fn wave(relay: &Relay, count: usize, claim: &[u8], dice: &mut Dice) -> Res
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let most = peak.most();
+    let reserved = relay.process.reserved()?;
     let held = relay.process.files()?;
     drop(links);
     relay
@@ -91,5 +97,9 @@ async fn wave(relay: &Relay, count: usize, claim: &[u8], dice: &mut Dice) -> Res
             Duration::from_secs(20),
         )
         .await?;
-    Ok(Wave { before, most })
+    Ok(Wave {
+        before,
+        most,
+        reserved,
+    })
 }

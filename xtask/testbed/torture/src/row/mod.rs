@@ -16,6 +16,7 @@ mod memory_ceiling;
 mod page_memory;
 mod panics;
 mod proxy_header;
+mod proxy_spoofed;
 mod silent;
 mod stalled_readers;
 mod stalls;
@@ -53,6 +54,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Option<Report>> {
         Row::LogVolume => log_volume::run(cli).await,
         Row::PageMemory => page_memory::run(cli).await,
         Row::ProxyHeader => proxy_header::run(cli).await,
+        Row::ProxySpoofed => proxy_spoofed::run(cli).await,
         Row::DeadPeer => dead_peer::run(cli).await,
         Row::HoldTwo => {
             dead_peer::hold(cli).await?;

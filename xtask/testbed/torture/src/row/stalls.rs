@@ -39,9 +39,17 @@ enum Stage {
     DrippingLogin,
     /// After the login.
     PartOfFrame,
+    DrippingFrame,
 }
 
-const STAGES: [(Stage, &str); 8] = [
+impl Stage {
+    /// Whether the login is over by then.
+    fn is_frame(self) -> bool {
+        matches!(self, Self::PartOfFrame | Self::DrippingFrame)
+    }
+}
+
+const STAGES: [(Stage, &str); 9] = [
     (Stage::Silent, "silent"),
     (Stage::PartOfHello, "part of a hello"),
     (Stage::DrippingHello, "dripping hello"),
@@ -50,6 +58,7 @@ const STAGES: [(Stage, &str); 8] = [
     (Stage::NoLogin, "no login"),
     (Stage::DrippingLogin, "dripping login"),
     (Stage::PartOfFrame, "part of a frame"),
+    (Stage::DrippingFrame, "dripping frame"),
 ];
 
 pub(super) async fn run(cli: &Cli) -> Result<Report> {
@@ -84,9 +93,10 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     }
     let mut report = Report::new(cli.quick, format!("{} stages, {each} each", STAGES.len()));
     for (&(stage, name), life) in STAGES.iter().zip(longest) {
-        let most = match stage {
-            Stage::PartOfFrame => MOST_FRAME,
-            _ => MOST_BEFORE_LOGIN,
+        let most = if stage.is_frame() {
+            MOST_FRAME
+        } else {
+            MOST_BEFORE_LOGIN
         };
         report.deadline(name, life, most);
     }
@@ -125,7 +135,7 @@ async fn live(relay: &Relay, stage: Stage, hello: &[u8], dial: &Dial) -> Result<
             let mut link = relay.connect(dial).await?;
             let drip = prepare(&mut link, stage).await?;
             // A step's own deadline begins when the step does.
-            let start = if stage == Stage::PartOfFrame {
+            let start = if stage.is_frame() {
                 Instant::now()
             } else {
                 start
@@ -145,7 +155,7 @@ async fn prepare(link: &mut Link, stage: Stage) -> Result<Vec<u8>> {
             link.upgrade().await?;
             link.skip_greeting().await?;
         }
-        Stage::PartOfFrame => {
+        Stage::PartOfFrame | Stage::DrippingFrame => {
             link.upgrade().await?;
             link.log_in(&random::key()).await?;
             let ty = FrameType::SEND_PACKET;
@@ -155,6 +165,10 @@ async fn prepare(link: &mut Link, stage: Stage) -> Result<Vec<u8>> {
             link.send_frames(&bytes).await?;
         }
         _ => {}
+    }
+    if stage == Stage::DrippingFrame {
+        // More of them than there is time for.
+        return Ok(vec![7; 1000]);
     }
     let mut drip = Vec::new();
     if stage == Stage::DrippingLogin {
