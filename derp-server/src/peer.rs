@@ -49,6 +49,8 @@ impl State {
     const DUPLICATE: u8 = 2;
     /// Another connection of the key is active.
     const STANDBY: u8 = 4;
+    /// To be closed as soon as nothing waits for it.
+    const LEAVING: u8 = 8;
 
     fn has(&self, bits: u8) -> bool {
         self.0.load(Ordering::Acquire) & bits != 0
@@ -317,6 +319,28 @@ impl Peer {
             Owner::Worker { inbox, .. } => inbox.post(Message::Close(self.id)),
             Owner::Task => self.lock().wake_anyway(),
         }
+    }
+
+    /// Asks the owner to end the connection once what waits for the client is sent. No packets are
+    /// added to that; a client that takes nothing at all ends by the write timeout.
+    pub(crate) fn close_when_sent(&self) {
+        self.state.set(State::LEAVING, true);
+        let mut tx = self.lock();
+        tx.take_no_more();
+        tx.wake_anyway();
+        drop(tx);
+        if let Owner::Worker { inbox, .. } = &self.owner {
+            inbox.post(Message::Drain(self.id));
+        }
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.state.has(State::LEAVING)
+    }
+
+    /// For the owner: whether it is to end the connection now, for nothing waits any more.
+    pub(crate) fn can_leave(&self) -> bool {
+        self.is_leaving() && !self.lock().is_waiting()
     }
 
     /// The owner has ended the connection: nothing more goes out.

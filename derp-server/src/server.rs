@@ -352,7 +352,7 @@ impl Server {
     }
 
     /// Tells each client that the server restarts, lets nobody else in, and closes connections
-    /// one after another.
+    /// one after another, each once it has what waits for it.
     pub async fn drain(&self, plan: DrainPlan) -> DrainReport {
         self.hub().stop_admitting();
         self.inner.stop.send_replace(true);
@@ -374,7 +374,7 @@ impl Server {
                 continue;
             }
             tokio::time::sleep_until(at.min(deadline).into()).await;
-            peer.close();
+            peer.close_when_sent();
         }
         let cut_off = self.wait_until_empty(deadline).await;
         DrainReport {

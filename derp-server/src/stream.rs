@@ -142,7 +142,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let wrote = self.write(now, cx)?;
             // What others ask of this task is looked at behind the write: that has sent what was
             // said in front of it, and has left them something to wake the task by.
-            if self.session.inbound().peer.is_gone() {
+            let is_written = wrote == Work::Done && self.out.is_empty() && !self.needs_flush;
+            let peer = &self.session.inbound().peer;
+            if peer.is_gone() || is_written && peer.can_leave() {
                 return Poll::Ready(Err(SessionError::Closed));
             }
             self.follow_limits(now);

@@ -89,6 +89,8 @@ pub(crate) struct Tx {
     /// The owner has been asked to drain, and has not yet.
     drain_asked: bool,
     gone: bool,
+    /// It goes once what waits is sent, or is gone: packets come too late.
+    too_late: bool,
     pub(crate) packets_sent: u64,
     pub(crate) bytes_sent: u64,
 }
@@ -104,6 +106,7 @@ impl Tx {
             deadline_watched: false,
             drain_asked: false,
             gone: false,
+            too_late: false,
             packets_sent: 0,
             bytes_sent: 0,
         }
@@ -144,7 +147,8 @@ impl Tx {
         self.pending_at < self.pending.len()
     }
 
-    fn is_waiting(&self) -> bool {
+    /// Whether anything has not gone to the kernel, or to the task that fetches.
+    pub(crate) fn is_waiting(&self) -> bool {
         self.has_pending() || self.lanes.as_ref().is_some_and(|lanes| !lanes.is_empty())
     }
 
@@ -157,7 +161,7 @@ impl Tx {
         scratch: &mut Vec<u8>,
         tally: &mut Tally,
     ) -> Notice {
-        if self.gone {
+        if self.too_late {
             parcel.drop_rest(DropReason::GoneDisconnected, tally);
             return Notice::default();
         }
@@ -410,9 +414,15 @@ impl Tx {
         }
     }
 
+    /// The client is to leave: packets that come later are dropped, and those that wait are not.
+    pub(crate) fn take_no_more(&mut self) {
+        self.too_late = true;
+    }
+
     /// The client has left: what waits is dropped, and so is all that comes later.
     pub(crate) fn close(&mut self, tally: &mut Tally) {
         self.gone = true;
+        self.too_late = true;
         if let Some(mut lanes) = self.lanes.take() {
             while let Some(packet) = lanes.give_up_oldest() {
                 let payload = packet.frame.len() - FRAME_OVERHEAD;

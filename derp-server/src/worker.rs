@@ -228,21 +228,23 @@ impl Worker {
     /// The socket takes bytes again.
     pub(crate) fn on_writable(&mut self, at: usize) {
         // A socket that takes bytes is reported with everything else that happens to it.
-        if self
-            .conns
-            .get(at)
-            .is_some_and(|conn| conn.inbound.peer.held() > 0)
-        {
+        if self.conns.get(at).is_some_and(|conn| {
+            let peer = &conn.inbound.peer;
+            peer.held() > 0 || peer.is_leaving()
+        }) {
             self.drain(at);
         }
     }
 
     fn drain(&mut self, at: usize) {
         let context = self.context();
-        if let Some(conn) = self.conns.get(at) {
-            conn.inbound
-                .peer
-                .drain(context, &mut self.turn.scratch, &mut self.turn.tally);
+        let Some(conn) = self.conns.get(at) else {
+            return;
+        };
+        let peer = &conn.inbound.peer;
+        peer.drain(context, &mut self.turn.scratch, &mut self.turn.tally);
+        if peer.can_leave() {
+            self.end(at, Some(&SessionError::Closed));
         }
     }
 

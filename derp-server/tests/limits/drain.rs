@@ -14,6 +14,7 @@ use crate::support::{Kind, Relay, eventually, login, over_every_kind, within};
 
 over_every_kind! {
     a_drain_tells_everybody_and_then_closes,
+    one_that_has_not_read_all_yet_is_closed_when_it_has,
     a_drain_takes_no_longer_than_it_may,
     nobody_comes_in_while_a_relay_is_drained,
 }
@@ -63,6 +64,37 @@ async fn a_drain_tells_everybody_and_then_closes(relay: &Relay) {
     // Each is to come back when its own connection ends.
     assert_eq!(advice, [0, 20, 40].map(Duration::from_millis));
     assert_eq!(relay.server.clients(), []);
+}
+
+async fn one_that_has_not_read_all_yet_is_closed_when_it_has(relay: &Relay) {
+    relay.tune(|tunables| tunables.notsent_low_water = Some(16 << 10));
+    let mut a = relay.client(1).await;
+    // For the time being, nobody polls it.
+    let mut slow = relay.client(2).await;
+    let mut sent = 0_u64;
+    while relay.dropped("queue_head") == 0 {
+        a.send(slow.key, &[3; 50_000]).await;
+        assert_eq!(a.received().await, []);
+        sent += 1;
+    }
+    let dropped = relay.dropped("queue_head");
+    let plan = DrainPlan {
+        spread: Duration::ZERO,
+        try_for: TRY_FOR,
+        hard_stop: PATIENCE,
+    };
+    let draining = relay.server.drain(plan);
+    let reading = async {
+        // All others go in between.
+        a.closed().await;
+        slow.closed().await
+    };
+    let (report, told) = within("the drain", async { tokio::join!(draining, reading) }).await;
+    assert_eq!((report.told, report.cut_off), (2, 0));
+    let count = |is: fn(&Received) -> bool| told.iter().filter(|one| is(one)).count() as u64;
+    let packets = count(|one| matches!(one, Received::Packet { .. }));
+    assert_eq!(packets, sent - dropped);
+    assert_eq!(count(|one| matches!(one, Received::Restarting { .. })), 1);
 }
 
 async fn a_drain_takes_no_longer_than_it_may(relay: &Relay) {
