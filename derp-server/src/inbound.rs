@@ -118,9 +118,14 @@ impl Inbound {
     }
 
     /// Of the bytes that have come, so many wait for more, or none.
+    #[inline]
     pub(crate) fn note_rest(&mut self, len: usize, hub: &Hub, now: Instant) {
         if len == 0 && !self.scanner.is_skipping() {
             self.unfinished_since = None;
+            // Mostly nothing was held before, either.
+            if !self.peer.ledger.has_unfinished() {
+                return;
+            }
         } else {
             self.unfinished_since.get_or_insert(now);
         }
@@ -128,6 +133,7 @@ impl Inbound {
     }
 
     /// Counts what is kept for the client to finish.
+    #[inline(never)]
     fn hold(&self, len: usize, hub: &Hub, now: Instant) {
         if self.peer.is_mesh_peer() {
             return;

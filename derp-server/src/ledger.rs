@@ -47,14 +47,15 @@ impl Ledger {
     /// Returns how many it were before.
     pub(crate) fn set_unfinished(&self, bytes: u32, since: Instant) -> u32 {
         let before = self.unfinished.load(Relaxed);
-        // Mostly all is finished, and was before.
-        if (before, bytes) != (0, 0) {
-            let at = self.age(since).as_micros();
-            let at = u64::try_from(at).unwrap_or(u64::MAX);
-            self.unfinished_since.store(at, Relaxed);
-            self.unfinished.store(bytes, Relaxed);
-        }
+        let at = self.age(since).as_micros();
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        self.unfinished_since.store(at, Relaxed);
+        self.unfinished.store(bytes, Relaxed);
         before
+    }
+
+    pub(crate) fn has_unfinished(&self) -> bool {
+        self.unfinished.load(Relaxed) > 0
     }
 
     /// How many bytes wait for more, and for how long.

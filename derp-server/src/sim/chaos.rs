@@ -433,7 +433,8 @@ impl Chaos {
     fn kick(&mut self, choices: &mut Choices<'_>) -> Option<()> {
         let who = self.somebody(choices)?;
         let Some(who) = who else { return Some(()) };
-        self.say(|| format!("{who} is closed"));
+        let soon = who % 2 == 1;
+        self.say(|| format!("{who} is closed, once it has all: {soon}"));
         self.players[who].may_be_closed = true;
         let id = self.players[who].client.id;
         let all = self
@@ -442,7 +443,12 @@ impl Chaos {
             .registry
             .connections_of(&key_of(self.players[who].key));
         let peer = all.iter().find(|peer| peer.id == id);
-        peer.expect("it is connected").close();
+        let peer = peer.expect("it is connected");
+        if soon {
+            peer.close_when_sent();
+        } else {
+            peer.close();
+        }
         Some(())
     }
 

@@ -169,7 +169,9 @@ impl Chaos {
         let peers = self.sim.hub.registry.all();
         for player in self.players.iter().filter(|p| p.is_alive && !p.is_blocked) {
             let peer = peers.iter().find(|peer| peer.id == player.client.id);
-            let waiting = peer.expect("it is registered").waiting();
+            let peer = peer.expect("it is registered");
+            assert!(!peer.is_leaving(), "{} has all, and stays", player.session);
+            let waiting = peer.waiting();
             assert_eq!(
                 waiting,
                 crate::tx::WaitingNow::default(),
