@@ -1,9 +1,12 @@
 //! One connection from its first byte to a client's session: TLS, request, login, hand-over.
 
+use std::future::poll_fn;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use derp_verify::{ConnMeta, TlsVersion};
@@ -69,28 +72,17 @@ impl Front {
     pub(crate) async fn accept_socket<S: Socket>(
         &self,
         socket: S,
-        conn: &mut ConnMeta,
+        peer: &Option<SocketAddr>,
+        conn: &mut Option<Box<ConnMeta>>,
         options: &ListenOptions,
     ) -> Result<(), AcceptError> {
         self.hub.metrics.gauges().accepts.add(1);
+        let pending = self.begin_login().inspect_err(|error| self.count(error))?;
         // Until it has said something, a connection costs its socket and little more.
-        let spoken = {
-            let spoken = async {
-                let pending = self.begin_login()?;
-                let left = self.await_first_byte(&socket, conn, options).await?;
-                Ok((pending, left))
-            };
-            self.unless_stopping(pin!(spoken)).await
-        };
-        match spoken {
-            Ok((pending, left)) => {
-                Box::pin(self.serve_spoken(socket, conn, options, pending, left)).await
-            }
-            Err(error) => {
-                self.count(&error);
-                Err(error)
-            }
-        }
+        let spoken = self.await_first_byte(&socket, peer, options).await;
+        let left = spoken.inspect_err(|error| self.count(error))?;
+        let conn = conn.insert(accepted(&socket, *peer, options));
+        Box::pin(self.serve_spoken(socket, conn, options, pending, left)).await
     }
 
     /// Serves a socket on which something has come.
@@ -113,42 +105,65 @@ impl Front {
     async fn await_first_byte<S: Socket>(
         &self,
         socket: &S,
-        conn: &ConnMeta,
+        peer: &Option<SocketAddr>,
         options: &ListenOptions,
     ) -> Result<Duration, AcceptError> {
+        let (stage, limit) = self.first_step(*peer, options);
+        let start = clock::now();
+        let mut stopped = pin!(self.hub.stopped());
+        let mut patience = pin!(tokio::time::sleep(limit));
+        // One future of all three, for it is what a silent connection consists of.
+        let spoken = poll_fn(|cx| {
+            if let Poll::Ready(result) = socket.poll_spoken(cx) {
+                return Poll::Ready(result.map_err(AcceptError::Io));
+            }
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(AcceptError::Stopping));
+            }
+            let too_slow = patience.as_mut().poll(cx);
+            too_slow.map(|()| Err(AcceptError::TooSlow { stage, limit }))
+        });
+        spoken.await?;
+        let waited = clock::now().saturating_duration_since(start);
+        Ok(self.hub.tunables().login_timeout.saturating_sub(waited))
+    }
+
+    /// What a connection begins with, and how long that may take.
+    fn first_step(
+        &self,
+        peer: Option<SocketAddr>,
+        options: &ListenOptions,
+    ) -> (&'static str, Duration) {
         let tunables = self.hub.tunables();
-        let (stage, limit) = if options.proxy_protocol.is_due(conn) {
+        let (stage, limit) = if options.proxy_protocol.is_due(peer) {
             ("PROXY header", tunables.proxy_header_timeout)
         } else if options.tls.is_some() {
             ("TLS handshake", tunables.tls_timeout)
         } else {
             ("request", tunables.head_timeout)
         };
-        let (stage, limit) = if tunables.login_timeout < limit {
+        if tunables.login_timeout < limit {
             ("login", tunables.login_timeout)
         } else {
             (stage, limit)
-        };
-        let start = clock::now();
-        let spoken = async { socket.has_spoken().await.map_err(AcceptError::Io) };
-        within(stage, limit, pin!(spoken)).await?;
-        let waited = clock::now().saturating_duration_since(start);
-        Ok(tunables.login_timeout.saturating_sub(waited))
+        }
     }
 
     /// Serves what there is on port 80 beside a listener for TLS.
     pub(crate) async fn serve_port_80<S: Socket>(
         &self,
         mut socket: S,
-        conn: &mut ConnMeta,
+        peer: &Option<SocketAddr>,
+        conn: &mut Option<Box<ConnMeta>>,
         options: &ListenOptions,
     ) -> Result<(), AcceptError> {
-        if options.proxy_protocol.is_due(conn) {
+        let conn = conn.insert(accepted(&socket, *peer, options));
+        if options.proxy_protocol.is_due(*peer) {
             let _pending = self.begin_login()?;
             self.receive_proxy_header(&mut socket, conn).await?;
         }
         let (pages, trusted) = (Arc::clone(&self.pages), &options.trusted_proxies);
-        let conn = conn.clone();
+        let conn = ConnMeta::clone(conn);
         tokio::select! {
             () = http::serve_port_80(socket, pages, conn, trusted) => {}
             () = self.hub.stopped() => {}
@@ -356,7 +371,7 @@ impl Front {
     ) -> Result<Fate<BoxedIo>, AcceptError> {
         let tunables = self.hub.tunables();
         let login = async {
-            if options.proxy_protocol.is_due(conn) {
+            if options.proxy_protocol.is_due(conn.socket_peer) {
                 self.receive_proxy_header(&mut socket, conn).await?;
             }
             let trusted = &options.trusted_proxies;
@@ -690,6 +705,20 @@ fn tls_error(error: impl std::error::Error + Send + Sync + 'static) -> AcceptErr
     AcceptError::Tls(io::Error::other(error))
 }
 
+/// What is known of a connection that has just been accepted.
+fn accepted<S: Socket>(
+    socket: &S,
+    peer: Option<SocketAddr>,
+    options: &ListenOptions,
+) -> Box<ConnMeta> {
+    let mut conn = Box::<ConnMeta>::default();
+    conn.listener = options.id.clone();
+    conn.local_addr = socket.local_addr();
+    conn.socket_peer = peer;
+    conn.is_unix = S::IS_UNIX;
+    conn
+}
+
 fn random_below(limit: Duration) -> Duration {
     let mut bytes = [0; 4];
     fill_random(&mut bytes);
@@ -724,7 +753,8 @@ mod tests {
         assert!(size_of_val(&login) < 6 << 10, "{}", size_of_val(&login));
         drop(login);
         let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
-        let silent = front.accept_socket(socket, &mut conn, &options);
-        assert!(size_of_val(&silent) < 800, "{}", size_of_val(&silent));
+        let mut conn = None;
+        let silent = front.accept_socket(socket, &None, &mut conn, &options);
+        assert!(size_of_val(&silent) < 640, "{}", size_of_val(&silent));
     }
 }

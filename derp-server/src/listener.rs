@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derp_verify::{ConnMeta, ListenerId};
+use derp_verify::ListenerId;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -161,7 +161,6 @@ pub(crate) async fn accept_loop(
     mut stop: watch::Receiver<bool>,
 ) {
     let gauges = Arc::clone(&front.hub.metrics.gauges);
-    let local_addr = listener.local_addr();
     let mut connections = JoinSet::new();
     let mut pause = MIN_PAUSE;
     // One for all connections: each keeps it for as long as it is silent.
@@ -196,21 +195,16 @@ pub(crate) async fn accept_loop(
             continue;
         }
         gauges.accepted_connections.add(1);
-        let mut conn = ConnMeta::default();
-        conn.listener = options.id.clone();
-        conn.local_addr = local_addr;
         let front = Arc::clone(&front);
         let options = Arc::clone(&options);
         match accepted {
+            // Borrowed, for what is handed to a future by value is in it twice.
             Accepted::Tcp(stream, peer) => {
-                conn.socket_peer = Some(peer);
-                conn.local_addr = stream.local_addr().ok();
-                // Borrowed, for what is handed to a future by value is in it twice.
-                connections.spawn(async move { serve(stream, &mut conn, &options, &front).await });
+                connections
+                    .spawn(async move { serve(stream, &Some(peer), &options, &front).await });
             }
             Accepted::Unix(stream) => {
-                conn.is_unix = true;
-                connections.spawn(async move { serve(stream, &mut conn, &options, &front).await });
+                connections.spawn(async move { serve(stream, &None, &options, &front).await });
             }
         }
     }
@@ -230,19 +224,26 @@ fn note_panic(ended: &Result<(), tokio::task::JoinError>, gauges: &crate::metric
     }
 }
 
-async fn serve<S: Socket>(socket: S, conn: &mut ConnMeta, options: &ListenOptions, front: &Front) {
+async fn serve<S: Socket>(
+    socket: S,
+    peer: &Option<SocketAddr>,
+    options: &ListenOptions,
+    front: &Front,
+) {
     if let Err(error) = socket.prepare(&options.socket) {
         // Most likely it has gone already; if not, it will do without.
         tracing::debug!(%error, "cannot set options of a connection");
     }
+    // Made once it has said something.
+    let mut conn = None;
     let result = if options.only_redirects {
         // In a box, so that clients' tasks are no larger for it.
-        Box::pin(front.serve_port_80(socket, conn, options)).await
+        Box::pin(front.serve_port_80(socket, peer, &mut conn, options)).await
     } else {
-        front.accept_socket(socket, conn, options).await
+        front.accept_socket(socket, peer, &mut conn, options).await
     };
     // By now a proxy may have said who it was.
-    let client = conn.client_addr();
+    let client = conn.map_or(*peer, |conn| conn.client_addr());
     match result {
         // The log has been told of refusals, as far as it wants to hear of them.
         Ok(())

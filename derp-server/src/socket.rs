@@ -1,8 +1,8 @@
 //! Sockets that a listener accepts: what a fast path needs of them beside their bytes.
 
-use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -37,22 +37,27 @@ const PROBES: u32 = 9;
 
 /// A connected stream socket of the operating system.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
+    const IS_UNIX: bool;
+
+    /// The relay's own address on this connection, where there is one.
+    fn local_addr(&self) -> Option<SocketAddr>;
     /// Sets the options that this kind of socket has.
     fn prepare(&self, options: &SocketOptions) -> io::Result<()>;
     /// Bounds what the kernel holds and has not sent, where it can.
     fn bound_unsent(&self, bytes: u32) -> io::Result<()>;
     /// Ready once the other side has said something, or has gone. Reads nothing.
     fn poll_spoken(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Waits until the other side has said something, or has gone. A silent connection's task is
-    /// this future and what is around it: it is two words.
-    fn has_spoken(&self) -> impl Future<Output = io::Result<()>> + Send {
-        poll_fn(|cx| self.poll_spoken(cx))
-    }
     /// Takes the socket out of the runtime. It stays non-blocking.
     fn into_fd(self) -> io::Result<OwnedFd>;
 }
 
 impl Socket for TcpStream {
+    const IS_UNIX: bool = false;
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Self::local_addr(self).ok()
+    }
+
     fn prepare(&self, options: &SocketOptions) -> io::Result<()> {
         let socket = SockRef::from(self);
         socket.set_tcp_nodelay(true)?;
@@ -90,6 +95,12 @@ impl Socket for TcpStream {
 }
 
 impl Socket for UnixStream {
+    const IS_UNIX: bool = true;
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
     fn prepare(&self, _: &SocketOptions) -> io::Result<()> {
         Ok(())
     }
@@ -122,6 +133,7 @@ fn peek(socket: &impl AsFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::pin::pin;
     use std::task::Waker;
 
@@ -133,13 +145,13 @@ mod tests {
     /// Whoever says nothing has not spoken, and whoever goes has.
     async fn speaks_late(accepted: impl Socket, mut other: impl AsyncWrite + Unpin) {
         {
-            let mut spoken = pin!(accepted.has_spoken());
+            let mut spoken = pin!(poll_fn(|cx| accepted.poll_spoken(cx)));
             let mut context = Context::from_waker(Waker::noop());
             assert!(spoken.as_mut().poll(&mut context).is_pending());
             other.write_all(b"x").await.unwrap();
             spoken.await.unwrap();
         }
-        accepted.has_spoken().await.unwrap();
+        poll_fn(|cx| accepted.poll_spoken(cx)).await.unwrap();
     }
 
     #[tokio::test]
@@ -160,13 +172,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(TcpStream::connect(address).await.unwrap());
-        listener
-            .accept()
-            .await
-            .unwrap()
-            .0
-            .has_spoken()
-            .await
-            .unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        poll_fn(|cx| accepted.poll_spoken(cx)).await.unwrap();
     }
 }

@@ -25,9 +25,11 @@ pub fn forwarded_header(data: &[u8]) {
         1 => (ForwardedHeader::Forwarded, "Forwarded", "for=10.0.0.1"),
         _ => (ForwardedHeader::XRealIp, "X-Real-IP", "10.0.0.1"),
     };
-    let mut trusted = TrustedProxies::default();
-    trusted.networks = vec!["10.0.0.0/8".parse().expect("a network")];
-    trusted.header = header;
+    let trusted = TrustedProxies {
+        networks: vec!["10.0.0.0/8".parse().expect("a network")],
+        header,
+        ..TrustedProxies::default()
+    };
     // A value is one line.
     let value: Vec<u8> = value
         .iter()

@@ -7,6 +7,7 @@
 
 mod header;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use derp_verify::ConnMeta;
@@ -35,9 +36,9 @@ pub enum ProxyProtocol {
 }
 
 impl ProxyProtocol {
-    /// Whether this connection has to begin with a header.
-    pub(crate) fn is_due(&self, conn: &ConnMeta) -> bool {
-        match (self, conn.socket_peer) {
+    /// Whether a connection from here has to begin with a header; `None` is a Unix socket's.
+    pub(crate) fn is_due(&self, peer: Option<SocketAddr>) -> bool {
+        match (self, peer) {
             (Self::Off, _) => false,
             (Self::FromAll, _) | (Self::From(_), None) => true,
             (Self::From(networks), Some(peer)) => contains(networks, peer.ip()),
