@@ -1,5 +1,6 @@
 //! Where the DERP map is, and getting it from there.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -209,29 +210,15 @@ fn parse(text: &[u8], is_yaml: bool) -> Result<DerpMap, MapError> {
     serde_json::from_slice(text).map_err(MapError::Json)
 }
 
-/// A URL's path in plain bytes, or `None` where it is no path.
+/// A URL's path as the file system knows it, or `None` where it is no path.
 fn percent_decoded(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    loop {
-        rest = match rest {
-            [] => {
-                return String::from_utf8(bytes)
-                    .ok()
-                    .filter(|path| !path.contains('\0'));
-            }
-            [b'%', high, low, rest @ ..] => {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                bytes.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
-                rest
-            }
-            [b'%' | b'?' | b'#', ..] => return None,
-            [byte, rest @ ..] => {
-                bytes.push(*byte);
-                rest
-            }
-        };
+    if path.contains(['?', '#']) {
+        return None;
     }
+    let path = percent_encoding::percent_decode_str(path).decode_utf8();
+    path.ok()
+        .map(Cow::into_owned)
+        .filter(|path| !path.contains('\0'))
 }
 
 /// Regions and nodes that are not probed are read too. So many take some 60 MiB.
@@ -269,7 +256,8 @@ mod tests {
             ("./map", file("./map")),
             ("maps/derp.yaml", file("maps/derp.yaml")),
             ("file://etc/map.json", bad("file://etc/map.json")),
-            ("file:///a%2", bad("file:///a%2")),
+            ("file:///a%2", file("/a%2")),
+            ("file:///a%ff", bad("file:///a%ff")),
             ("file:///a%00", bad("file:///a%00")),
             ("file:///a?b", bad("file:///a?b")),
             ("ftp://derp.test/map", bad("ftp://derp.test/map")),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use data_encoding::BASE64;
 use http::Uri;
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 /// A URL, taken apart. Its `Display` leaves out all that may be secret: user and query.
@@ -136,30 +137,10 @@ impl fmt::Display for Target {
 /// The Authorization header for the user part of a URL.
 fn basic(user: &str) -> String {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let mut plain = percent_decoded(name);
+    let mut plain: Vec<u8> = percent_decode_str(name).collect();
     plain.push(b':');
-    plain.extend(percent_decoded(password));
+    plain.extend(percent_decode_str(password));
     format!("Basic {}", BASE64.encode(&plain))
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.bytes().next() {
-        let coded = rest.get(1..3).filter(|_| first == b'%');
-        match coded.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &rest[3..];
-            }
-            None => {
-                let len = rest.chars().next().map_or(1, char::len_utf8);
-                bytes.extend_from_slice(&rest.as_bytes()[..len]);
-                rest = &rest[len..];
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
