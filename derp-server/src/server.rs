@@ -198,7 +198,7 @@ pub struct ClientSnapshot {
 /// How a server is emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainPlan {
-    /// Connections are closed one after another over this time.
+    /// Connections are closed one after another over this time, each once it has what waits for it.
     pub spread: Duration,
     /// Clients are told to try for so long to come back.
     pub try_for: Duration,
