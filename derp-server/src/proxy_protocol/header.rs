@@ -105,6 +105,14 @@ fn read_v1(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
     if bytes.iter().take(shortest - 2).any(|&byte| byte == b'\r') {
         return Err(ProxyHeaderError::Malformed);
     }
+    // Nor does one end in time that has neither its CR nor its end by now; looked at where it is
+    // certain, for the same reason.
+    if let Some(line) = bytes.get(..MAX_V1_LEN - 1)
+        && !line.contains(&b'\n')
+        && !line.ends_with(b"\r")
+    {
+        return Err(ProxyHeaderError::TooLong);
+    }
     if let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
         if end + 1 != bytes.len() {
             return Err(ProxyHeaderError::Malformed);

@@ -176,6 +176,11 @@ fn what_is_no_header_is_refused() {
             TooLong,
         ),
         (line(&format!("PROXY UNKNOWN {}", "x".repeat(92))), TooLong),
+        // A byte sooner it was that already, if it came so.
+        (
+            line(&format!("PROXY UNKNOWN {}\n", "x".repeat(92))),
+            TooLong,
+        ),
         // Version 1 and 3; a command that there is not.
         (v2(0x11, 0x11, &V4), Malformed),
         (v2(0x31, 0x11, &V4), Malformed),
