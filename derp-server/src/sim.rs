@@ -239,16 +239,32 @@ impl Sim {
     }
 
     /// Lets the workers do all that they can do now, and have them look where they need not.
+    ///
+    /// It ends when they look twice and have nothing left to do, and after 50 rounds at the latest.
     pub(crate) fn run(&mut self) {
+        let mut idle_rounds = 0;
         for _ in 0..50 {
-            for SimWorker { worker, .. } in &mut self.workers {
+            for SimWorker { worker, woken, .. } in &mut self.workers {
                 worker.set_now(self.now);
+                woken.store(false, Relaxed);
                 worker.on_messages();
                 worker.on_timers();
                 worker.on_everything();
                 worker.run_ready();
             }
+            idle_rounds = if self.has_work() { 0 } else { idle_rounds + 1 };
+            if idle_rounds == 2 {
+                break;
+            }
         }
+    }
+
+    /// Whether a worker would go on by itself, without time passing.
+    fn has_work(&self) -> bool {
+        self.workers.iter().any(|SimWorker { worker, woken, .. }| {
+            let timer = worker.next_timer();
+            woken.load(Relaxed) || worker.has_ready() || timer.is_some_and(|next| next <= self.now)
+        })
     }
 
     /// One round of a worker's loop, as its driver has it. Says whether there was anything to do.
