@@ -14,6 +14,7 @@ mod choices;
 mod link;
 mod mark;
 mod memory_wire;
+mod mesh_acts;
 mod player;
 
 use std::sync::Arc;

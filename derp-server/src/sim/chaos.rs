@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use derp_proto::{ClientFrame, FrameType, NodePublic, ServerFrame};
@@ -17,7 +16,6 @@ use super::link::Link;
 use super::mark::Mark;
 use super::player::Player;
 use super::{ClientOptions, LINKS, Sim};
-use crate::forwarder::Forwarder;
 use crate::peer::ConnId;
 use crate::registry::MAX_PER_KEY;
 use crate::tls13::MAX_CONTENT;
@@ -113,7 +111,7 @@ impl Chaos {
         clippy::print_stderr,
         reason = "whoever looks for a fault wants to read it"
     )]
-    fn say(&self, what: impl FnOnce() -> String) {
+    pub(super) fn say(&self, what: impl FnOnce() -> String) {
         if self.aloud {
             eprintln!("{}", what());
         }
@@ -240,7 +238,7 @@ impl Chaos {
     }
 
     /// A client sends frames, in records of some size, and most often they arrive at once.
-    fn send(&mut self, who: usize, frames: &[u8], shape: u8) {
+    pub(super) fn send(&mut self, who: usize, frames: &[u8], shape: u8) {
         let player = &mut self.players[who];
         let content = [MAX_CONTENT, MAX_CONTENT, 1 + frames.len() / 9, 37][usize::from(shape >> 6)];
         let bytes = player.client.protect(frames, content.min(MAX_CONTENT));
@@ -332,7 +330,7 @@ impl Chaos {
         self.note_presences();
     }
 
-    fn note_presences(&mut self) {
+    pub(super) fn note_presences(&mut self) {
         self.has_changed = true;
         for key in 0..KEYS {
             let number = u8::try_from(key).expect("keys are few");
@@ -453,117 +451,11 @@ impl Chaos {
     }
 
     /// Whoever has this key, or comes to have it, may be closed.
-    fn expect_closing(&mut self, key: u8) {
+    pub(super) fn expect_closing(&mut self, key: u8) {
         self.closable.insert(key);
         for player in self.players.iter_mut().filter(|player| player.key == key) {
             player.may_be_closed = true;
         }
-    }
-
-    /// What only mesh peers may do; others who try are closed.
-    fn mesh_peer_acts(&mut self, choices: &mut Choices<'_>) -> Option<()> {
-        let (kind, choice) = (choices.below(4)?, choices.byte()?);
-        let (src, dst) = (key_number(choices)?, key_number(choices)?);
-        let mesh_peers = self.players.iter().filter(|p| p.is_alive && !p.has_left);
-        let sessions: Vec<_> = mesh_peers
-            .filter(|player| player.is_mesh_peer || choice == 0xff)
-            .map(|player| player.session as usize)
-            .collect();
-        let Some(&who) = sessions.get(usize::from(choice) % sessions.len().max(1)) else {
-            return Some(());
-        };
-        let player = &mut self.players[who];
-        player.may_be_closed |= !player.is_mesh_peer;
-        let (mut frame, key) = (Vec::new(), key_of(dst));
-        match kind {
-            0 => {
-                player.watches = true;
-                ClientFrame::WatchConns.encode(&mut frame);
-            }
-            1 => {
-                ClientFrame::ClosePeer(key).encode(&mut frame);
-                self.expect_closing(dst);
-            }
-            _ => {
-                let mark = Mark {
-                    session: player.session,
-                    number: player.sent,
-                    src,
-                    dst,
-                    is_disco: choice & 4 == 0,
-                };
-                player.sent += 1;
-                if mark.is_disco {
-                    player.sought.insert(dst);
-                }
-                ClientFrame::ForwardPacket {
-                    src: key_of(src),
-                    dst: key,
-                    packet: &mark.packet(100),
-                }
-                .encode(&mut frame);
-            }
-        }
-        self.say(|| format!("{who} acts as a mesh peer: {kind}, {src} to {dst}"));
-        self.send(who, &frame, 1);
-        Some(())
-    }
-
-    /// Another relay says what clients it has, or is lost with all of them.
-    fn mesh_changes(&mut self, choices: &mut Choices<'_>) -> Option<()> {
-        let (kind, link) = (choices.below(8)?, choices.below(self.mesh.len())?);
-        let key = key_number(choices)?;
-        self.say(|| format!("link {link}: {kind} for key {key}"));
-        match kind {
-            0..=3 => {
-                let forwarder: Arc<dyn Forwarder> = Arc::<Link>::clone(&self.mesh[link]);
-                self.sim.hub.registry.add_forwarder(key_of(key), forwarder);
-                let links = self.routes.entry(key).or_default();
-                if !links.contains(&link) {
-                    links.push(link);
-                }
-                self.note_presences();
-            }
-            4 | 5 => self.remove_route(key, link),
-            6 => {
-                self.mesh[link].refuses.fetch_xor(true, Relaxed);
-            }
-            _ => self.lose_link(link),
-        }
-        Some(())
-    }
-
-    fn remove_route(&mut self, key: u8, link: usize) {
-        let forwarder: Arc<dyn Forwarder> = Arc::<Link>::clone(&self.mesh[link]);
-        let registry = &self.sim.hub.registry;
-        let departure = registry.remove_forwarder(key_of(key), &forwarder);
-        departure.tell(key_of(key));
-        if let Some(links) = self.routes.get_mut(&key) {
-            links.retain(|known| *known != link);
-            if links.is_empty() {
-                self.routes.remove(&key);
-            }
-        }
-        self.note_presences();
-    }
-
-    /// The link takes all its routes with it, and another takes its place.
-    pub(super) fn lose_link(&mut self, link: usize) {
-        for key in 0..KEYS {
-            self.remove_route(u8::try_from(key).expect("keys are few"), link);
-        }
-        self.mesh[link].is_dead.store(true, Relaxed);
-        let accepted = self.mesh[link].take_accepted();
-        self.forwarded += accepted.len() as u64;
-        for mark in accepted {
-            self.on_delivered(mark, None);
-        }
-        assert_eq!(
-            Arc::strong_count(&self.mesh[link]),
-            1,
-            "a dead link is referred to"
-        );
-        self.mesh[link] = Arc::default();
     }
 
     fn change_tunables(&mut self, choices: &mut Choices<'_>) -> Option<()> {
@@ -667,7 +559,7 @@ impl Chaos {
     }
 }
 
-fn key_number(choices: &mut Choices<'_>) -> Option<u8> {
+pub(super) fn key_number(choices: &mut Choices<'_>) -> Option<u8> {
     u8::try_from(choices.below(KEYS)?).ok()
 }
 

@@ -1,0 +1,210 @@
+//! Limits of rate, of one client, of a group and of all.
+
+use std::time::Duration;
+
+use derp_proto::{ClientFrame, NodePublic};
+use derp_verify::RateLimit;
+
+use super::sim;
+use crate::sim::{ClientOptions, LINKS, Sim, SimClient, key};
+use crate::tunables::Tunables;
+
+#[test]
+fn a_rate_limit_holds_a_client_back_and_loses_nothing() {
+    for link in LINKS {
+        let mut sim = sim();
+        let rate = Some(RateLimit {
+            bytes_per_second: 65_568,
+            burst_bytes: 1,
+        });
+        let mut a = sim.connect(
+            key(1),
+            &ClientOptions {
+                link,
+                rate,
+                ..Default::default()
+            },
+        );
+        let mut b = sim.plain(2);
+        let mut stream = Vec::new();
+        for n in 0..4 {
+            ClientFrame::SendPacket {
+                dst: b.key,
+                packet: &vec![n; 65_536],
+            }
+            .encode(&mut stream);
+        }
+        a.send_bytes(&stream);
+        sim.run();
+        let mut counts = vec![b.packets().len()];
+        for _ in 0..4 {
+            sim.pass(Duration::from_millis(1005));
+            counts.push(b.packets().len());
+        }
+        assert_eq!(counts, [1, 1, 1, 1, 0], "{link:?}");
+        assert!(sim.worker().timers() <= 4 * sim.worker().conns());
+        assert!(sim.hub.metrics.sum().rate_limit_waited >= 3);
+        // A client that waits for its limit is not one that does not finish.
+        assert!(!a.is_closed());
+        sim.assert_ledger_balances();
+    }
+}
+
+#[test]
+fn mesh_peers_are_never_limited_but_others_are_when_limits_change() {
+    let mut sim = sim();
+    let options = ClientOptions {
+        is_mesh_peer: true,
+        ..Default::default()
+    };
+    let mut mesh = sim.connect(key(7), &options);
+    let mut a = sim.plain(1);
+    let mut b = sim.plain(2);
+    sim.hub.set_workers(vec![sim.worker_inbox()]);
+    let client_rate = Some(RateLimit {
+        bytes_per_second: 1000,
+        burst_bytes: 0,
+    });
+    sim.hub.set_tunables(Tunables {
+        client_rate,
+        ..Tunables::default()
+    });
+    sim.run();
+    for client in [&mut mesh, &mut a] {
+        for _ in 0..3 {
+            client.send_packet(b.key, &[0; 65_536]);
+        }
+    }
+    sim.run();
+    let from =
+        |got: &[(NodePublic, Vec<u8>)], key| got.iter().filter(|(src, _)| *src == key).count();
+    let got = b.packets();
+    assert_eq!((from(&got, mesh.key), from(&got, a.key)), (3, 1));
+    sim.hub.set_tunables(Tunables::default());
+    a.hang_up();
+    sim.pass(Duration::from_secs(1));
+}
+
+#[test]
+fn clients_share_the_limit_of_all_in_turn() {
+    let mut sim = Sim::new(Tunables {
+        total_rate: Some(RateLimit {
+            bytes_per_second: 2 * 65_568,
+            burst_bytes: 0,
+        }),
+        ..Tunables::default()
+    });
+    let [mut a, mut b] = [1, 2].map(|n| sim.plain(n));
+    let mut dst = sim.plain(3);
+    for client in [&mut a, &mut b] {
+        for _ in 0..3 {
+            client.send_packet(dst.key, &[0; 65_536]);
+        }
+    }
+    sim.run();
+    let count = |dst: &mut SimClient| {
+        let got = dst.packets();
+        let from = |key| got.iter().filter(|(src, _)| *src == key).count();
+        (from(a.key), from(b.key))
+    };
+    // One has the burst. From then on it is one every half second, and each in its turn.
+    assert_eq!(count(&mut dst), (1, 0));
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        sim.pass(Duration::from_millis(501));
+        counts.push(count(&mut dst));
+    }
+    assert_eq!(counts, [(0, 1), (1, 0), (0, 1), (1, 0), (0, 1)]);
+    assert!(sim.hub.metrics.sum().total_rate_limit_waited >= 5);
+    assert_eq!(sim.hub.metrics.sum().rate_limit_waited, 0);
+    sim.assert_ledger_balances();
+}
+
+#[test]
+fn a_group_shares_its_limit_and_leaves_others_alone() {
+    let mut sim = sim();
+    sim.hub.set_workers(vec![sim.worker_inbox()]);
+    let grouped = |sim: &mut Sim, n, group| {
+        sim.connect(
+            key(n),
+            &ClientOptions {
+                group: Some(group),
+                ..Default::default()
+            },
+        )
+    };
+    let mut a = grouped(&mut sim, 1, "slow");
+    let mut b = grouped(&mut sim, 2, "slow");
+    let mut c = grouped(&mut sim, 3, "fast");
+    let mut dst = sim.plain(4);
+    let slow = RateLimit {
+        bytes_per_second: 1000,
+        burst_bytes: 0,
+    };
+    let mut tunables = Tunables::default();
+    tunables.group_rates.named.insert("slow".into(), slow);
+    sim.hub.set_tunables(tunables.clone());
+    sim.run();
+    for client in [&mut a, &mut b, &mut c] {
+        for _ in 0..2 {
+            client.send_packet(dst.key, &[0; 65_536]);
+        }
+        sim.run();
+    }
+    let count = |dst: &mut SimClient| {
+        let got = dst.packets();
+        [a.key, b.key, c.key].map(|key| got.iter().filter(|(src, _)| *src == key).count())
+    };
+    assert_eq!(count(&mut dst), [1, 0, 2]);
+    assert_eq!(sim.hub.metrics.sum().group_rate_limit_waited, 2);
+    // Whoever waits goes on at once where the limit is lifted.
+    sim.hub.set_tunables(Tunables::default());
+    sim.run();
+    assert_eq!(count(&mut dst), [1, 2, 0]);
+    sim.assert_ledger_balances();
+}
+
+#[test]
+fn who_is_over_its_own_limit_takes_nothing_from_the_others() {
+    let mut sim = Sim::new(Tunables {
+        client_rate: Some(RateLimit {
+            bytes_per_second: 1,
+            burst_bytes: 0,
+        }),
+        total_rate: Some(RateLimit {
+            bytes_per_second: 1000,
+            burst_bytes: 2 * 65_568,
+        }),
+        ..Tunables::default()
+    });
+    let [mut a, mut b] = [1, 2].map(|n| sim.plain(n));
+    let mut dst = sim.plain(3);
+    for _ in 0..3 {
+        a.send_packet(dst.key, &[0; 65_536]);
+    }
+    sim.run();
+    b.send_packet(dst.key, &[0; 65_536]);
+    sim.run();
+    let from: Vec<_> = dst.packets().into_iter().map(|(src, _)| src).collect();
+    assert_eq!(from, [a.key, b.key]);
+}
+
+#[test]
+fn what_a_limit_holds_back_waits_in_the_socket_rather_than_here() {
+    let mut sim = Sim::new(Tunables {
+        client_rate: Some(RateLimit {
+            bytes_per_second: 1000,
+            burst_bytes: 0,
+        }),
+        ..Tunables::default()
+    });
+    let mut a = sim.plain(1);
+    let mut b = sim.plain(2);
+    for n in 0..60 {
+        a.send_packet(b.key, &[n; 5000]);
+    }
+    sim.run();
+    assert_eq!(b.packets().len(), 13, "the burst");
+    let held = sim.held_unfinished();
+    assert!(0 < held && held < 20_000, "{held}");
+}
