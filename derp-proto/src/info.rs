@@ -1,14 +1,12 @@
-//! The JSON inside the boxes, read by Go's rules for it (`encoding/json`).
-//!
-//! Field names match without regard to case, the last of several wins, unknown ones are ignored,
-//! and `null` as the whole document or as a plain value changes nothing.
+//! The JSON inside the boxes, read by Go's rules for it; `null` is the same as `{}`.
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde::Serialize;
+use serde::de::MapAccess;
 
 use crate::error::InfoError;
 use crate::frame::PROTOCOL_VERSION;
+use crate::go_json::Field;
+use crate::go_struct;
 use crate::key::MeshKey;
 
 /// What a client says of itself when it logs in.
@@ -67,7 +65,7 @@ impl ClientInfo {
     pub fn from_json(json: &[u8]) -> Result<Self, InfoError> {
         let wire: Option<ClientInfoWire> = serde_json::from_slice(json).map_err(json_error)?;
         let wire = wire.unwrap_or_default();
-        let mesh_key = match wire.mesh_key {
+        let mesh_key = match wire.mesh_key.0 {
             None => None,
             // Go's zero key stands for "no key", and is spelled out by nobody.
             Some(text) if text.bytes().all(|b| b == b'0') && text.len() == 64 => None,
@@ -172,80 +170,45 @@ fn json_error(_: serde_json::Error) -> InfoError {
     InfoError::Json
 }
 
-/// One value of a document: what Go's decoder does with it depends on the field's type alone.
-trait Field: Sized {
-    fn set<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error>;
-}
+/// The text of a mesh key, which reads itself in Go: `null` is no text.
+#[derive(Default)]
+struct KeyText(Option<String>);
 
-macro_rules! nullable_field {
-    ($($ty:ty),*) => {$(
-        impl Field for $ty {
-            fn set<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-                if let Some(value) = map.next_value::<Option<Self>>()? {
-                    *self = value;
-                }
-                Ok(())
-            }
-        }
-    )*};
-}
-
-nullable_field!(i64, bool, String);
-
-/// The mesh key reads its own text in Go, and `null` is no text.
-impl Field for Option<String> {
+impl Field for KeyText {
     fn set<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-        *self = Some(map.next_value::<String>()?);
+        self.0 = Some(map.next_value()?);
         Ok(())
     }
 }
 
-/// A struct whose fields are found as Go's decoder finds them.
-macro_rules! go_struct {
-    ($name:ident { $($field:ident: $ty:ty = $key:literal),* $(,)? }) => {
-        #[derive(Default)]
-        struct $name { $($field: $ty),* }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Fields;
-                impl<'de> Visitor<'de> for Fields {
-                    type Value = $name;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("an object")
-                    }
-
-                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
-                        let mut value = $name::default();
-                        while let Some(key) = map.next_key::<String>()? {
-                            $(if key.eq_ignore_ascii_case($key) {
-                                value.$field.set(&mut map)?;
-                                continue;
-                            })*
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                        Ok(value)
-                    }
-                }
-                deserializer.deserialize_map(Fields)
-            }
-        }
-    };
+#[derive(Default)]
+struct ClientInfoWire {
+    mesh_key: KeyText,
+    version: i64,
+    can_ack_pings: bool,
+    is_prober: bool,
+    app_name: String,
 }
 
 go_struct!(ClientInfoWire {
-    mesh_key: Option<String> = "meshKey",
-    version: i64 = "version",
-    can_ack_pings: bool = "CanAckPings",
-    is_prober: bool = "IsProber",
-    app_name: String = "AppName",
+    mesh_key = "meshKey",
+    version = "version",
+    can_ack_pings = "CanAckPings",
+    is_prober = "IsProber",
+    app_name = "AppName",
 });
 
+#[derive(Default)]
+struct ServerInfoWire {
+    version: i64,
+    rate: i64,
+    burst: i64,
+}
+
 go_struct!(ServerInfoWire {
-    version: i64 = "version",
-    rate: i64 = "TokenBucketBytesPerSecond",
-    burst: i64 = "TokenBucketBytesBurst",
+    version = "version",
+    rate = "TokenBucketBytesPerSecond",
+    burst = "TokenBucketBytesBurst",
 });
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ mod derp_map;
 mod disco;
 mod error;
 mod frame;
+pub mod go_json;
 mod handshake;
 pub mod http;
 mod info;

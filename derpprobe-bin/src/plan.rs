@@ -174,6 +174,9 @@ pub fn plan(map: &DerpMap, options: &PlanOptions) -> Result<Vec<Planned>, PlanEr
             }
         }
     }
+    if probes.is_empty() {
+        return Err(PlanError::Nothing);
+    }
     Ok(probes)
 }
 

@@ -93,6 +93,30 @@ async fn roots_are_those_of_the_system() {
 }
 
 #[tokio::test]
+async fn a_map_is_read_as_gos_clients_read_it_and_one_without_nodes_is_bad() {
+    let map = MapFile::of(&[]);
+    let url = map.url();
+    let words = ["-once", "-spread=false", "-derp-map", &url];
+    map.write_text(
+        r#"{"regions":{"1":{"regionCode":"r","nodes":[{"name":"n1","hostname":"127.0.0.1",
+        "ipv4":"none","ipv6":"none","stunport":-1,"derpport":null}]}}}"#,
+    );
+    let output = derpprobe(&words, &[]).await;
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("bad: derp/r/n1/tls: "), "{stdout}");
+    assert_eq!(output.status.code(), Some(1));
+
+    map.write_text(r#"{"Regions":{"1":{"RegionCode":"r"},"2":{"Nodes":null}}}"#);
+    let output = derpprobe(&words, &[]).await;
+    let line = "bad: derpmap-probe: the map leaves nothing to probe: there is no node in its \
+                regions, or none with anything of what is to be probed\n";
+    assert_eq!(
+        (text(&output.stdout).as_str(), output.status.code()),
+        (line, Some(1))
+    );
+}
+
+#[tokio::test]
 async fn mistakes_end_the_program_before_anything_is_probed() {
     for (words, start) in [
         (

@@ -36,6 +36,12 @@ pub enum PlanError {
     /// There is nothing in it.
     #[error("the map has no regions; is it a DERP map, with \"Regions\" at its top?")]
     Empty,
+    /// Nobody would look at anything, which is not health.
+    #[error(
+        "the map leaves nothing to probe: there is no node in its regions, or none with anything \
+             of what is to be probed"
+    )]
+    Nothing,
     /// The region that was asked for is not there.
     #[error("the map has no region with the code or number {wanted:?}; it has {known}")]
     NoSuchRegion {

@@ -61,11 +61,14 @@ fn stun_jobs(node: DerpNode) -> Vec<(String, Job)> {
         stun: SECONDS_15,
         ..PlanOptions::default()
     };
-    let probes = plan(&map(&[(1, "r", &[node])]), &options).unwrap();
-    probes
-        .into_iter()
-        .map(|probe| (probe.name, probe.job))
-        .collect()
+    match plan(&map(&[(1, "r", &[node])]), &options) {
+        Err(PlanError::Nothing) => Vec::new(),
+        probes => probes
+            .unwrap()
+            .into_iter()
+            .map(|probe| (probe.name, probe.job))
+            .collect(),
+    }
 }
 
 #[test]
@@ -241,6 +244,15 @@ fn a_region_that_is_taken_out_of_the_map_is_no_region() {
     assert_eq!(names(&with_hole, &all()).len(), 4);
     with_hole.regions.remove(&1);
     assert_eq!(plan(&with_hole, &all()), Err(PlanError::Empty));
+}
+
+#[test]
+fn a_map_that_leaves_nothing_to_probe_is_not_a_fleet_that_is_well() {
+    let bare = map(&[(1, "bare", &[]), (2, "full", &[node("n1")])]);
+    assert_eq!(names(&bare, &all()).len(), 4);
+    assert_eq!(plan(&bare, &region("bare")), Err(PlanError::Nothing));
+    let idle = PlanOptions::default();
+    assert_eq!(plan(&bare, &idle), Err(PlanError::Nothing));
 }
 
 #[test]
