@@ -1,8 +1,8 @@
-//! Will clients take these certificates, now and in a week? Pure: certificates and a time in,
+//! Will clients take these certificates, now and in some days? Pure: certificates and a time in,
 //! everything that is wrong out.
 //!
 //! The rules are those by which clients check (`net/tlsdial/tlsdial.go`): chain and name, or a pin.
-//! On top of them comes what only a probe looks at, that no certificate expires within a week.
+//! On top of them comes what only a probe looks at, that no certificate is about to expire.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,8 +20,9 @@ use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 use crate::outcome::Findings;
 use crate::trust::Trust;
 
-/// How long before its end a certificate should have been renewed (`prober/tls.go`).
-pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long before its end a certificate should have been renewed (`prober/tls.go`), unless it
+/// lives for less than four times as long.
+const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What is wrong with a certificate.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -158,6 +159,7 @@ pub(super) fn tell(chain: &[CertificateDer<'_>], now: UnixTime, findings: &mut F
     let end = u64::try_from(until.timestamp()).unwrap_or_default();
     let left = Duration::from_secs(end.saturating_sub(now.as_secs()));
     findings.seconds("certificate_seconds_left", left);
+    findings.seconds("certificate_lifetime_seconds", lifetime(&cert));
     findings.fact("certificate_until", date(until));
 }
 
@@ -177,13 +179,28 @@ fn validity(cert: &X509Certificate<'_>, now: UnixTime) -> Option<CertificateFaul
             subject,
             on: date(until),
         }),
-        Ok(left) if left < EXPIRES_SOON.as_secs() => Some(CertificateFault::ExpiresSoon {
-            subject,
-            left: in_days(left),
-            on: date(until),
-        }),
+        Ok(left) if Duration::from_secs(left) < should_be_renewed(cert) => {
+            Some(CertificateFault::ExpiresSoon {
+                subject,
+                left: in_days(left),
+                on: date(until),
+            })
+        }
         Ok(_) => None,
     }
+}
+
+/// For how long the certificate is valid in all.
+pub(super) fn lifetime(cert: &X509Certificate<'_>) -> Duration {
+    let (from, until) = (cert.validity().not_before, cert.validity().not_after);
+    let seconds = until.timestamp().saturating_sub(from.timestamp());
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+/// How long before its end the certificate should have been renewed. Those that live for six days
+/// are renewed when two of them are left.
+fn should_be_renewed(cert: &X509Certificate<'_>) -> Duration {
+    EXPIRES_SOON.min(lifetime(cert) / 4)
 }
 
 /// The time nearest to `now` at which the certificate is valid.

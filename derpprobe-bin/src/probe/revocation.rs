@@ -4,6 +4,8 @@
 //! asked after a chain that is in order, so that whoever makes up a certificate cannot send the
 //! probe anywhere.
 
+use std::time::Duration;
+
 use http::Uri;
 use rustls::client::VerifierBuilderError;
 use rustls::client::danger::ServerCertVerifier;
@@ -15,7 +17,7 @@ use x509_parser::prelude::{
     X509Certificate,
 };
 
-use super::certificate::{date, named};
+use super::certificate::{date, lifetime, named};
 use crate::deadline::Deadline;
 use crate::trust::Trust;
 use crate::web::{Web, WebError};
@@ -23,8 +25,12 @@ use crate::web::{Web, WebError};
 /// The longest list that is read, in bytes.
 const LONGEST_LIST: usize = 10 << 20;
 /// An authority that names a list in each certificate that it issues since
-/// 2025-05-07 00:00:00 UTC, in Unix time.
+/// 2025-05-07 00:00:00 UTC, in Unix time, and that is not [`SHORT_LIVED`].
 const ALWAYS_WITH_LIST: (&str, i64) = ("Let's Encrypt", 1_746_576_000);
+
+/// Certificates that live no longer than this need no list: they are over sooner than one of them
+/// is believed (CA/Browser Forum, Baseline Requirements, 1.6.1).
+const SHORT_LIVED: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
 /// A certificate that was revoked, or of which that cannot be said.
 #[derive(Debug, Error)]
@@ -128,7 +134,8 @@ fn first_list<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a str> {
 
 fn is_always_with_list(cert: &X509Certificate<'_>) -> bool {
     let (organization, since) = ALWAYS_WITH_LIST;
-    cert.validity().not_before.timestamp() >= since
+    lifetime(cert) > SHORT_LIVED
+        && cert.validity().not_before.timestamp() >= since
         && cert
             .issuer()
             .iter_organization()

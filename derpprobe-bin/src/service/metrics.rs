@@ -12,7 +12,7 @@ use crate::report::printable;
 use crate::subject::Class;
 
 /// Numbers of a run that are metrics of their own: what findings call them, and what they are.
-const MEASURED: [(&str, &str); 9] = [
+const MEASURED: [(&str, &str); 10] = [
     (
         "relay_seconds",
         "How long a packet took, without connecting",
@@ -40,7 +40,11 @@ const MEASURED: [(&str, &str); 9] = [
     ("bytes_per_second", "How much got through"),
     (
         "certificate_seconds_left",
-        "How long the certificate that ends first is still valid",
+        "How long the relay's certificate is still valid",
+    ),
+    (
+        "certificate_lifetime_seconds",
+        "How long the relay's certificate is valid in all",
     ),
     (
         "delay_p99",

@@ -25,7 +25,7 @@ use crate::clock;
 use crate::config::Config;
 
 const CHECK: &str = "certificate";
-/// Before that a certificate should have been renewed, unless it lives for less than three times
+/// Before that a certificate should have been renewed, unless it lives for less than four times
 /// as long.
 const SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -143,7 +143,7 @@ fn dates(leaf: &X509Certificate<'_>, now: u64, findings: &mut Findings) {
         at(validity.not_before.timestamp()),
         at(validity.not_after.timestamp()),
     );
-    let soon = SOON.as_secs().min(until.saturating_sub(from) / 3);
+    let soon = SOON.as_secs().min(until.saturating_sub(from) / 4);
     if now < from {
         findings.problem(
             CHECK,

@@ -11,6 +11,8 @@ const NOW: u64 = 1_800_000_000;
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
+/// When a certificate began that lives long enough to be renewed a week before its end.
+const LONG_AGO: u64 = NOW - 84 * DAY;
 /// Dates of a certificate with which nothing is wrong.
 const GOOD: (u64, u64) = (NOW - DAY, NOW + YEAR);
 
@@ -65,14 +67,14 @@ fn the_time_that_a_certificate_has_left_decides() {
     };
     let table = [
         (GOOD, vec![]),
-        ((NOW - DAY, NOW + 7 * DAY), vec![]),
+        ((LONG_AGO, NOW + 7 * DAY), vec![]),
         (
-            (NOW - DAY, NOW + 7 * DAY - 1),
+            (LONG_AGO, NOW + 7 * DAY - 1),
             soon("6 days", "2027-01-22 07:59:59"),
         ),
-        ((NOW - DAY, NOW + DAY), soon("a day", "2027-01-16 08:00:00")),
+        ((LONG_AGO, NOW + DAY), soon("a day", "2027-01-16 08:00:00")),
         (
-            (NOW - DAY, NOW + HOUR),
+            (LONG_AGO, NOW + HOUR),
             soon("an hour", "2027-01-15 09:00:00"),
         ),
         (
@@ -99,10 +101,32 @@ fn the_time_that_a_certificate_has_left_decides() {
 }
 
 #[test]
+fn certificates_of_six_days_are_good_for_three_quarters_of_them() {
+    let authority = Authority::new("Test");
+    let is_good = |hours: u64, left: u64| {
+        let dates = valid(NOW - (hours - left) * HOUR, NOW + left * HOUR);
+        let leaf = authority.sign("derp.test", dates);
+        words(&[&leaf], &CertCheck::HostName, authority.roots()).is_empty()
+    };
+    let table = [
+        (160, 160, true),
+        (160, 100, true),
+        (160, 40, true),
+        (160, 39, false),
+        (160, 30, false),
+        (90 * 24, 7 * 24, true),
+        (90 * 24, 6 * 24, false),
+    ];
+    for (hours, left, expected) in table {
+        assert_eq!(is_good(hours, left), expected, "{left} of {hours} hours");
+    }
+}
+
+#[test]
 fn whatever_is_shown_besides_must_not_run_out_either() {
     let (authority, other) = (Authority::new("Test"), Authority::new("Other"));
     let leaf = authority.sign("derp.test", valid(GOOD.0, GOOD.1));
-    let stale = other.sign("between.test", valid(NOW - DAY, NOW + DAY));
+    let stale = other.sign("between.test", valid(LONG_AGO, NOW + DAY));
     assert_eq!(
         words(&[&leaf, &stale], &CertCheck::HostName, authority.roots()),
         [
