@@ -3,10 +3,9 @@
 
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::peer::Peer;
+use crate::registry::Registry;
 use crate::shared::{AtomicUsize, Mutex};
 use crate::tally::Tally;
 
@@ -53,35 +52,36 @@ impl HeldBytes {
         self.used() > self.limit()
     }
 
-    /// For packets that wait: cuts the largest queues of `peers` by half until the limit holds.
+    /// For packets that wait: cuts the largest queues by half, until an eighth of the limit is
+    /// free or each was cut.
     ///
-    /// The caller holds no lock. Rare and linear: it happens once for each halving.
-    pub(crate) fn shorten_queues(&self, peers: &[Weak<Peer>], tally: &mut Tally) {
+    /// The caller holds no lock. Linear, and once for each eighth.
+    pub(crate) fn shorten_queues(&self, registry: &Registry, tally: &mut Tally) {
         let Ok(_one_at_a_time) = self.relief.try_lock() else {
             return;
         };
-        let mut holders: Vec<Arc<Peer>> = peers.iter().filter_map(Weak::upgrade).collect();
-        holders.sort_by_key(|peer| Reverse(peer.held()));
+        let mut holders = registry.all();
+        holders.sort_by_cached_key(|peer| Reverse(peer.held()));
         for peer in holders {
-            if !self.is_exceeded() {
+            if self.used() <= self.limit() / 8 * 7 {
                 return;
             }
             peer.shrink_to(peer.held() / 2, tally);
         }
     }
 
-    /// For unfinished frames: closes those of `peers` that have held the most for the longest,
+    /// For unfinished frames: closes those clients that have held the most for the longest,
     /// until a quarter of the limit is free. Returns how many.
     ///
     /// Most bytes times longest time, for an honest client's frame is short, or soon finished, and
     /// an attacker's must be neither to be worth sending. Linear, and once for each quarter.
-    pub(crate) fn close_unfinished(&self, peers: &[Weak<Peer>], now: Instant) -> u64 {
+    pub(crate) fn close_unfinished(&self, registry: &Registry, now: Instant) -> u64 {
         let Ok(_one_at_a_time) = self.relief.try_lock() else {
             return 0;
         };
         let mut excess = self.used().saturating_sub(self.limit() / 4 * 3);
         let mut holders = Vec::new();
-        for peer in peers.iter().filter_map(Weak::upgrade) {
+        for peer in registry.all() {
             let (bytes, age) = peer.ledger.unfinished(now);
             // Some have been asked to go already, and have not yet.
             if peer.is_gone() {

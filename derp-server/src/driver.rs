@@ -36,12 +36,10 @@ impl Driver {
 
     /// Serves connections until it is told to stop.
     pub(crate) fn run(self, hub: Arc<Hub>, totals: Arc<Totals>) -> io::Result<()> {
-        let mut running = self.start(hub, totals)?;
-        while !running.worker.stopped {
-            running.turn(None)?;
-        }
-        running.worker.end_all();
-        Ok(())
+        let inbox = Arc::clone(&self.inbox);
+        let ended = self.start(hub, totals).and_then(Running::run);
+        inbox.close();
+        ended
     }
 
     /// The same without a thread: its owner takes the turns.
@@ -66,6 +64,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    fn run(mut self) -> io::Result<()> {
+        while !self.worker.stopped {
+            self.turn(None)?;
+        }
+        self.worker.end_all();
+        Ok(())
+    }
+
     /// Waits until there is something to do, but not longer than `at_most`, and does all that
     /// there is then.
     pub(crate) fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {

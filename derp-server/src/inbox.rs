@@ -1,7 +1,7 @@
 //! What others ask of a worker.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use crate::admitted::Admitted;
 use crate::peer::ConnId;
@@ -27,7 +27,8 @@ pub(crate) enum Message {
 /// The mailbox of one worker, bounded by its clients: each has few requests at a time, and new
 /// ones come no faster than they log in.
 pub(crate) struct Inbox {
-    messages: Mutex<Vec<Message>>,
+    /// `None` once the worker has ended.
+    messages: Mutex<Option<Vec<Message>>>,
     /// Set while the worker knows that it has to look.
     announced: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -47,18 +48,23 @@ impl Inbox {
     /// A mailbox whose worker is woken by `wake`.
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
-            messages: Mutex::default(),
+            messages: Mutex::new(Some(Vec::new())),
             announced: AtomicBool::new(false),
             wake: Box::new(wake),
             load: AtomicUsize::new(0),
         }
     }
 
+    fn messages(&self) -> MutexGuard<'_, Option<Vec<Message>>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn post(&self, message: Message) {
-        self.messages
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(message);
+        match &mut *self.messages() {
+            Some(messages) => messages.push(message),
+            // A client holds this mailbox, so that it must not be kept here.
+            None => return,
+        }
         if !self.announced.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
@@ -69,6 +75,30 @@ impl Inbox {
         if !self.announced.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
-        std::mem::take(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+        self.messages()
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// The worker has ended: what it was asked, and what it will be, is forgotten.
+    pub(crate) fn close(&self) {
+        let forgotten = self.messages().take();
+        drop(forgotten);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sim::{ClientOptions, Sim, key};
+    use crate::tunables::Tunables;
+
+    #[test]
+    fn a_client_that_comes_after_its_workers_end_is_let_go() {
+        let sim = Sim::new(Tunables::default());
+        let before = sim.admit(0, key(1), &ClientOptions::default());
+        sim.worker_inbox().close();
+        let after = sim.admit(0, key(2), &ClientOptions::default());
+        assert_eq!([before.holders(), after.holders()], [0, 0]);
     }
 }

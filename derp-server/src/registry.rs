@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags};
 
@@ -350,11 +350,6 @@ impl Registry {
         all
     }
 
-    /// The same, without keeping them alive.
-    pub(crate) fn all_weak(&self) -> Vec<Weak<Peer>> {
-        self.all().iter().map(Arc::downgrade).collect()
-    }
-
     /// Another relay of the region has a client of this key.
     pub(crate) fn add_forwarder(&self, key: NodePublic, forwarder: Arc<dyn Forwarder>) {
         let mut shard = self.write(&key);
@@ -412,10 +407,12 @@ impl Registry {
     /// A packet from `src`, a client of another relay, was delivered to `dst`, which will be
     /// told when `src` has gone from the region.
     pub(crate) fn note_remote_sent(&self, src: &NodePublic, dst: &Arc<Peer>) {
-        if let Some(Client {
-            remote: Some(remote),
-            ..
-        }) = self.write(src).get_mut(src)
+        let remote_of =
+            |client: &Client| client.remote.as_ref().map(|it| it.sent_to.contains(dst.id));
+        // Mostly it was noted with an earlier packet.
+        if self.read(src).get(src).and_then(remote_of) == Some(false)
+            && let Some(client) = self.write(src).get_mut(src)
+            && let Some(remote) = &mut client.remote
         {
             remote.sent_to.insert(dst);
         }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use crate::peer::{ConnId, Peer};
 
-/// The most connections that are remembered for one sender; beyond that the oldest is forgotten,
-/// and is not told.
+/// The most connections that are remembered for one sender; beyond that the oldest are forgotten,
+/// and are not told.
 const MAX: usize = 4096;
 
 /// Connections, sorted by number and without repeats. Bounded by [`MAX`].
@@ -22,14 +22,26 @@ impl SentTo {
             return;
         };
         if self.0.len() == self.0.capacity() {
-            // Before it grows, room is made by forgetting those that have left.
-            self.0.retain(|(_, peer)| peer.strong_count() > 0);
-            if self.0.len() >= MAX {
-                self.0.remove(0);
-            }
+            self.make_room();
             at = self.0.partition_point(|(known, _)| *known < id);
         }
         self.0.insert(at, (id, peer()));
+    }
+
+    /// Forgets those that have left, and has room for a quarter more afterwards: that many come
+    /// before all are looked at again.
+    fn make_room(&mut self) {
+        self.0.retain(|(_, peer)| peer.strong_count() > 0);
+        let quarter = self.0.len().div_ceil(4);
+        if self.0.len() + quarter > MAX {
+            self.0.drain(..quarter);
+        } else {
+            self.0.reserve(quarter);
+        }
+    }
+
+    pub(crate) fn contains(&self, id: ConnId) -> bool {
+        self.0.binary_search_by_key(&id, |(id, _)| *id).is_ok()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -49,5 +61,40 @@ impl SentTo {
             .filter_map(|(_, peer)| peer.upgrade())
             .filter(|peer| !peer.is_gone())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::HeldBytes;
+    use crate::peer::{Identity, Owner};
+    use crate::sim::key;
+    use crate::tx::Sink;
+
+    #[test]
+    fn beyond_the_bound_the_oldest_quarter_is_forgotten_at_once() {
+        let budget = Arc::new(HeldBytes::new(0));
+        let peers: Vec<_> = (0..=4096)
+            .map(|n| {
+                let who = Identity {
+                    key: key(1),
+                    id: ConnId(n),
+                    addr: None,
+                    flags: derp_proto::PeerPresentFlags::REGULAR,
+                };
+                let sink = Sink::Queued {
+                    waker: None,
+                    is_stuck: false,
+                };
+                Arc::new(Peer::new(who, Owner::Task, sink, Arc::clone(&budget)))
+            })
+            .collect();
+        let mut sent_to = SentTo::default();
+        for peer in &peers {
+            sent_to.insert(peer);
+        }
+        let known: Vec<_> = sent_to.into_living().iter().map(|peer| peer.id.0).collect();
+        assert_eq!(known, (1024..=4096).collect::<Vec<_>>());
     }
 }

@@ -146,13 +146,10 @@ impl Turn {
     /// their limits.
     pub(crate) fn settle(&mut self, hub: &Hub, totals: &Totals) {
         if hub.queued.is_exceeded() {
-            hub.queued
-                .shorten_queues(&hub.registry.all_weak(), &mut self.tally);
+            hub.queued.shorten_queues(&hub.registry, &mut self.tally);
         }
         if hub.unfinished.is_exceeded() {
-            let closed = hub
-                .unfinished
-                .close_unfinished(&hub.registry.all_weak(), self.now);
+            let closed = hub.unfinished.close_unfinished(&hub.registry, self.now);
             hub.metrics.gauges().unfinished_closed.add(closed);
         }
         totals.add(&mut self.tally);
