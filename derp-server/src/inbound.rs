@@ -24,7 +24,7 @@ use crate::turn::{LIMITED_READ_SIZE, READ_SIZE, Turn};
 /// A change of home within this time after login is none: the client is merely starting.
 const SETTLING: Duration = Duration::from_secs(5);
 /// How long a frame may take from its first to its last byte: this much, and more by its length.
-const FRAME_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const FRAME_PATIENCE: Duration = Duration::from_secs(10);
 const FRAME_BYTES_PER_SECOND: u64 = 2048;
 
 /// How far a client's bytes were understood.
@@ -161,7 +161,7 @@ impl Inbound {
         turn: &mut Turn,
     ) -> Result<Progress, SessionError> {
         let whole = range.clone();
-        if range.start < range.end && self.peer.is_duplicate() {
+        if range.start < range.end && self.peer.is_standby() {
             hub.registry.note_activity(&self.peer);
         }
         while range.start < range.end {
@@ -169,6 +169,11 @@ impl Inbound {
             let (ty, body) = match scanned {
                 Scanned::Frame { ty, body } => (ty, body),
                 Scanned::Skipped { ty, len, end } => {
+                    if let Some(due) = self.holds_back(len as usize, turn) {
+                        // It will be understood again from its beginning.
+                        self.scanner = Scanner::new();
+                        return Ok(Progress::Until(due));
+                    }
                     if !matches!(
                         ty,
                         FrameType::PONG | FrameType::CLIENT_INFO | FrameType::KEEP_ALIVE
@@ -176,11 +181,14 @@ impl Inbound {
                         turn.tally.unknown_frames += 1;
                     }
                     range.start += end;
-                    self.begin_frame(len);
+                    self.begin_frame(if self.scanner.is_skipping() { len } else { 0 });
                     continue;
                 }
                 Scanned::Skipping { end } => {
                     range.start += end;
+                    if !self.scanner.is_skipping() {
+                        self.begin_frame(0);
+                    }
                     continue;
                 }
                 Scanned::Partial { header, .. } => {
@@ -188,9 +196,7 @@ impl Inbound {
                     return Ok(Progress::All);
                 }
             };
-            if let Some(limiter) = &mut self.limiter
-                && let Some(due) = limiter.holds_back(body.len(), turn.now, &mut turn.tally)
-            {
+            if let Some(due) = self.holds_back(body.len(), turn) {
                 return Ok(Progress::Until(due));
             }
             self.begin_frame(0);
@@ -199,6 +205,13 @@ impl Inbound {
             self.on_frame(ty, frame.clone(), in_record && frame == whole, hub, turn)?;
         }
         Ok(Progress::All)
+    }
+
+    /// Until when a limit holds the next frame back, whose body has `len` bytes, if one does.
+    #[inline]
+    fn holds_back(&mut self, len: usize, turn: &mut Turn) -> Option<Instant> {
+        let limiter = self.limiter.as_mut()?;
+        limiter.holds_back(len, turn.now, &mut turn.tally)
     }
 
     /// What was unfinished is done, and the next frame has this length, as far as is known.

@@ -4,7 +4,7 @@
 //! WireGuard's users need again they send again, and what is late is of no use to them. Beside
 //! them the control frames, of which there is one each, or one per key.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ pub(crate) struct Lanes {
     /// Bounded by [`MAX_GONE_NOTICES`].
     gone: VecDeque<(NodePublic, PeerGoneReason)>,
     /// For watchers. Bounded by the number of keys: the last state of each is what counts.
-    presence: HashMap<NodePublic, Presence>,
+    presence: BTreeMap<NodePublic, Presence>,
     /// Other frames, encoded: restarting, health. Bounded by their callers.
     notices: Vec<u8>,
 }
@@ -180,8 +180,8 @@ impl Lanes {
             ServerFrame::PeerGone { key, reason }.encode(out);
             return Some(Taken::PeerGone(reason));
         }
-        if let Some(key) = self.presence.keys().next().copied() {
-            match self.presence.remove(&key)? {
+        if let Some((key, presence)) = self.presence.pop_first() {
+            match presence {
                 Presence::Present { addr, flags } => {
                     ServerFrame::PeerPresent(PeerPresent { key, addr, flags }).encode(out);
                 }
@@ -189,9 +189,6 @@ impl Lanes {
                     let reason = PeerGoneReason::DISCONNECTED;
                     ServerFrame::PeerGone { key, reason }.encode(out);
                 }
-            }
-            if self.presence.is_empty() {
-                self.presence = HashMap::new();
             }
             return Some(Taken::Presence);
         }

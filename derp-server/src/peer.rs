@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags, PingData, ServerFrame};
 
@@ -134,6 +134,13 @@ impl Peer {
         !self.state.has(State::GONE | State::STANDBY)
     }
 
+    /// Whether another connection of the key is the one that packets go to.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.state.has(State::STANDBY)
+    }
+
+    /// Whether the key has several connections; for consistency checks.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn is_duplicate(&self) -> bool {
         self.state.has(State::DUPLICATE)
     }
@@ -165,15 +172,14 @@ impl Peer {
         let mut tx = self.lock();
         let (result, notice) = work(&mut tx);
         let held = tx.held();
-        // Written under the lock alone, so that nobody is overtaken by what was true before.
+        // Both are written under the lock alone, so that nobody is overtaken by what was true
+        // before, and the budget takes nothing back that it has not been given.
         let before = self.held.load(Ordering::Relaxed);
         if before != held {
             self.held.store(held, Ordering::Relaxed);
-        }
-        drop(tx);
-        if before != held {
             self.budget.change(before, held);
         }
+        drop(tx);
         if notice != Notice::default() {
             self.act_on(notice);
         }
@@ -286,7 +292,7 @@ impl Peer {
     }
 
     /// See [`Tx::write_deadline`].
-    pub(crate) fn write_deadline(&self, patience: std::time::Duration) -> Option<Instant> {
+    pub(crate) fn write_deadline(&self, patience: Option<Duration>) -> Option<Instant> {
         self.lock().write_deadline(patience)
     }
 

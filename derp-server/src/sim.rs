@@ -296,6 +296,32 @@ impl Sim {
         self.run();
     }
 
+    /// Lets time pass, with each worker awake only when something wakes it.
+    #[cfg(test)]
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.rest();
+        while let Some(next) = self.next_timer().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.rest();
+        }
+        self.now = end;
+        self.rest();
+    }
+
+    /// The workers do all that something wakes them for.
+    #[cfg(test)]
+    pub(crate) fn rest(&mut self) {
+        let workers = self.workers.len();
+        for _ in 0..1000 {
+            let steps = (0..workers).filter(|worker| self.step(*worker));
+            if steps.count() == 0 {
+                return;
+            }
+        }
+        panic!("the workers do not come to rest");
+    }
+
     /// A worker does what it was asked to do, and nothing else.
     pub(crate) fn serve(&mut self, worker: usize) {
         let SimWorker { worker, woken, .. } = &mut self.workers[worker];

@@ -6,6 +6,7 @@ mod mesh;
 mod packets;
 mod presence;
 mod queues;
+mod writes;
 
 use derp_proto::{NodePublic, PeerGoneReason, ServerFrame};
 

@@ -140,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let now = clock::now();
             self.on_time(now)?;
             let wrote = self.write(now, cx)?;
+            self.check_write_time(now)?;
             // What others ask of this task is looked at behind the write: that has sent what was
             // said in front of it, and has left them something to wake the task by.
             let is_written = wrote == Work::Done && self.out.is_empty() && !self.needs_flush;
@@ -192,12 +193,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.session.hub.metrics.gauges().frame_timeouts.add(1);
             return Err(SessionError::UnfinishedFrame);
         }
-        if let (Some(since), Some(patience)) = (self.blocked_since, self.patience())
-            && since + patience <= now
-        {
-            self.session.hub.metrics.gauges().write_timeouts.add(1);
-            return Err(SessionError::WriteTimeout(patience));
-        }
         if self.paused_until.is_some_and(|at| at <= now) {
             self.paused_until = None;
             self.has_unread_rest = true;
@@ -205,13 +200,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Ok(())
     }
 
-    fn patience(&mut self) -> Option<Duration> {
-        let tunables = self.session.hub.tunables();
-        if self.session.inbound().peer.is_mesh_peer() {
-            Some(tunables.mesh_write_timeout)
-        } else {
-            tunables.write_timeout
+    /// Judged behind a write, so that a stream that takes a little has taken it.
+    fn check_write_time(&mut self, now: Instant) -> Result<(), SessionError> {
+        if let (Some(since), Some(patience)) = (self.blocked_since, self.patience())
+            && since + patience <= now
+        {
+            self.session.hub.metrics.gauges().write_timeouts.add(1);
+            return Err(SessionError::WriteTimeout(patience));
         }
+        Ok(())
+    }
+
+    fn patience(&mut self) -> Option<Duration> {
+        let is_mesh_peer = self.session.inbound().peer.is_mesh_peer();
+        self.session.hub.tunables().write_patience(is_mesh_peer)
     }
 
     fn next_deadline(&mut self) -> Instant {
@@ -312,6 +314,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         turn: &mut Turn,
         cx: &mut Context<'_>,
     ) -> Result<Reading, SessionError> {
+        // Another task may have panicked, and left something that is not to be sent.
+        turn.clear();
         let behind_rest = self.rest.len();
         let room = self.session.inbound().read_size();
         let end = turn.buf.len().min(behind_rest + room);
@@ -359,4 +363,92 @@ enum Reading {
     More,
     Empty,
     End,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use derp_proto::{ClientFrame, FrameDecoder, FrameType, NodePublic, ServerSide};
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::forwarder::{Forwarder, Refused};
+    use crate::peer::{Identity, Owner, Peer};
+    use crate::sim::{Sim, key};
+    use crate::tunables::Tunables;
+    use crate::tx::Sink;
+
+    #[derive(Debug)]
+    struct Faulty;
+
+    impl Forwarder for Faulty {
+        fn forward(&self, _: NodePublic, _: NodePublic, _: &[u8]) -> Result<(), Refused> {
+            panic!("a fault of an embedder's code");
+        }
+    }
+
+    fn connect(hub: &Arc<Hub>, n: u8) -> (DuplexStream, JoinHandle<Result<(), SessionError>>) {
+        let who = Identity {
+            key: key(n),
+            id: hub.next_conn(),
+            addr: None,
+            flags: crate::registry::flags(false, false, true),
+        };
+        let sink = Sink::Queued {
+            waker: None,
+            is_stuck: false,
+        };
+        let admitted = Admitted {
+            peer: Arc::new(Peer::new(who, Owner::Task, sink, Arc::clone(&hub.queued))),
+            server_info: vec![FrameType::SERVER_INFO.0, 0, 0, 0, 1, 7],
+            opener: None,
+            rest: Rest::default(),
+            terms: None,
+            is_not_ideal: false,
+            keep_alive: Duration::from_secs(60),
+        };
+        let (ours, theirs) = duplex(64 << 10);
+        let task = tokio::spawn(serve(theirs, admitted, Arc::clone(hub)));
+        (ours, task)
+    }
+
+    fn packets(to: &[u8]) -> Vec<u8> {
+        let mut frames = Vec::new();
+        for to in to {
+            let (dst, packet) = (key(*to), &b"packet"[..]);
+            ClientFrame::SendPacket { dst, packet }.encode(&mut frames);
+        }
+        frames
+    }
+
+    #[tokio::test]
+    async fn what_a_task_leaves_that_panics_is_sent_to_nobody() {
+        let hub = Sim::new(Tunables::default()).hub;
+        hub.registry.add_forwarder(key(9), Arc::new(Faulty));
+        let (mut receiver, _task) = connect(&hub, 1);
+        assert!(receiver.read_u8().await.is_ok(), "it is registered");
+        let (mut faulty, task) = connect(&hub, 2);
+        faulty
+            .write_all(&packets(&[1, 9]))
+            .await
+            .expect("there is room");
+        assert!(task.await.is_err_and(|error| error.is_panic()));
+        let (mut sender, task) = connect(&hub, 3);
+        sender
+            .write_all(&packets(&[1]))
+            .await
+            .expect("there is room");
+        sender.shutdown().await.expect("the pipe is ours");
+        assert!(task.await.is_ok());
+        for peer in hub.registry.all() {
+            peer.close();
+        }
+        let mut received = BytesMut::from(&[FrameType::SERVER_INFO.0][..]);
+        while receiver.read_buf(&mut received).await.is_ok_and(|n| n > 0) {}
+        let mut decoder = FrameDecoder::<ServerSide>::new();
+        let frames = std::iter::from_fn(|| decoder.decode(&mut received).expect("whole frames"));
+        let packets = frames.filter(|frame| frame.ty == FrameType::RECV_PACKET);
+        assert_eq!(packets.count(), 1, "of the two that were sent");
+    }
 }

@@ -24,7 +24,8 @@ pub(crate) enum Timer {
 const BEAT: Duration = Duration::from_millis(250);
 
 /// Bounded by eight for each connection that there is, and a few more: its owner sets each timer
-/// anew only when it was due, and [`Self::forget`]s.
+/// anew only when it was due, and [`Self::forget`]s. Only where limits change, each client that
+/// waits for the former one is resumed by another timer than the one that there is.
 #[derive(Debug)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, ConnId, Timer)>>,

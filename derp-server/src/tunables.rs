@@ -91,6 +91,17 @@ pub struct Tunables {
     pub notsent_low_water: Option<u32>,
 }
 
+impl Tunables {
+    /// For how long a client's connection may take nothing, if that has an end.
+    pub(crate) const fn write_patience(&self, is_mesh_peer: bool) -> Option<Duration> {
+        if is_mesh_peer {
+            Some(self.mesh_write_timeout)
+        } else {
+            self.write_timeout
+        }
+    }
+}
+
 impl Default for Tunables {
     fn default() -> Self {
         Self {

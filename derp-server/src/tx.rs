@@ -10,9 +10,9 @@ use derp_proto::PeerGoneReason;
 use crate::FRAME_OVERHEAD;
 use crate::lanes::{Lanes, Taken, Waiting};
 use crate::packet::DropReason;
-use crate::parcel::Parcel;
+use crate::parcel::{Chunk, Parcel};
 use crate::tally::Tally;
-use crate::tls13::{MAX_CONTENT, RECORD_HEADER, RECORD_TRAILER, Sealer};
+use crate::tls13::{RecordError, RecordWriter, Sealer, seal_behind};
 use crate::wire::Wire;
 
 /// How much is handed to the kernel at once, and so the most that can be left over when it takes
@@ -166,49 +166,69 @@ impl Tx {
             return Notice::default();
         }
         let mut notice = Notice::default();
-        if let Some(wire) = wire
-            && !self.is_waiting()
-        {
-            while let Some(chunk) = parcel.next_chunk(MAX_FLIGHT) {
-                let Sink::Direct(seal) = &mut self.sink else {
-                    unreachable!("a connection with a wire is written to directly");
-                };
-                let bytes = match seal {
-                    Seal::Plain => parcel.plain(&chunk, scratch),
-                    Seal::Tls13(sealer) => match seal_chunk(sealer, parcel, &chunk, scratch) {
-                        Ok(bytes) => bytes,
-                        Err(_) => {
-                            parcel.drop_chunk(&chunk, DropReason::WriteError, tally);
-                            return self.broken(parcel, tally);
-                        }
-                    },
-                };
-                tally.writes += 1;
-                let sent = send(wire, bytes);
-                let left = match sent {
-                    Ok(n) => &bytes[n..],
-                    Err(_) => {
-                        parcel.drop_chunk(&chunk, DropReason::WriteError, tally);
-                        return self.broken(parcel, tally);
-                    }
-                };
-                if !left.is_empty() {
-                    self.pending.clear();
-                    self.pending.extend_from_slice(left);
-                    self.pending_at = 0;
+        if let Some(wire) = wire {
+            let mut is_free = !self.is_waiting();
+            if !is_free && self.blocked_since.is_none() {
+                // Control frames wait for their owner, and the connection takes bytes.
+                notice = self.drain(wire, context, scratch, tally);
+                if notice.broken {
+                    parcel.drop_rest(DropReason::GoneDisconnected, tally);
+                    return notice;
                 }
-                self.packets_sent += u64::from(chunk.packets);
-                self.bytes_sent += chunk.payload() as u64;
-                tally.packets_sent += u64::from(chunk.packets);
-                tally.bytes_sent += chunk.payload() as u64;
+                is_free = !self.is_waiting();
+                notice.more |= self.has_pending() && self.ask_to_drain();
+            }
+            while is_free && let Some(chunk) = parcel.next_chunk(MAX_FLIGHT) {
+                if self
+                    .send_chunk(wire, parcel, &chunk, scratch, tally)
+                    .is_err()
+                {
+                    parcel.drop_chunk(&chunk, DropReason::WriteError, tally);
+                    return self.broken(parcel, tally);
+                }
                 if self.has_pending() {
                     notice = self.blocked(context.now);
-                    break;
+                    // The owner may have heard that there is room again before there was anything
+                    // to see here, and does not hear it twice.
+                    notice.more = self.ask_to_drain();
+                    is_free = false;
                 }
             }
         }
         self.enqueue_rest(parcel, context, tally);
         notice
+    }
+
+    /// Sends the packets of a chunk; what the connection does not take of them is pending.
+    fn send_chunk(
+        &mut self,
+        wire: &Wire,
+        parcel: &mut Parcel<'_>,
+        chunk: &Chunk,
+        scratch: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) -> io::Result<()> {
+        let Sink::Direct(seal) = &mut self.sink else {
+            unreachable!("a connection with a wire is written to directly");
+        };
+        let bytes = match seal {
+            Seal::Plain => parcel.plain(chunk, scratch),
+            Seal::Tls13(sealer) => {
+                seal_chunk(sealer, parcel, chunk, scratch).map_err(io::Error::other)?
+            }
+        };
+        tally.writes += 1;
+        let left = &bytes[send(wire, bytes)?..];
+        if !left.is_empty() {
+            self.pending.clear();
+            self.pending.extend_from_slice(left);
+            self.pending_at = 0;
+        }
+        self.packets_sent += u64::from(chunk.packets);
+        self.bytes_sent += chunk.payload() as u64;
+        tally.packets_sent += u64::from(chunk.packets);
+        tally.bytes_sent += chunk.payload() as u64;
+        Ok(())
     }
 
     fn enqueue_rest(&mut self, parcel: &mut Parcel<'_>, context: SendContext, tally: &mut Tally) {
@@ -275,31 +295,24 @@ impl Tx {
         tally: &mut Tally,
     ) -> Notice {
         self.drain_asked = false;
-        let mut budget = DRAIN_BUDGET;
-        loop {
+        if self.has_pending() {
+            tally.writes += 1;
+            let Ok(n) = send(wire, &self.pending[self.pending_at..]) else {
+                return self.broken(&mut Parcel::empty(), tally);
+            };
+            self.pending_at += n;
+            if n > 0 {
+                self.blocked_since = None;
+            }
             if self.has_pending() {
-                tally.writes += 1;
-                let Ok(n) = send(wire, &self.pending[self.pending_at..]) else {
-                    return self.broken(&mut Parcel::empty(), tally);
-                };
-                self.pending_at += n;
-                if n > 0 {
-                    self.blocked_since = None;
-                }
-                if self.has_pending() {
-                    return self.blocked(context.now);
-                }
-                self.pending = Vec::new();
-                self.pending_at = 0;
+                return self.blocked(context.now);
             }
-            self.blocked_since = None;
-            if budget == 0 || self.gone {
-                // The socket still takes bytes: no event will say so again.
-                return Notice {
-                    more: budget == 0,
-                    ..Notice::default()
-                };
-            }
+            self.pending = Vec::new();
+            self.pending_at = 0;
+        }
+        self.blocked_since = None;
+        let mut budget = DRAIN_BUDGET;
+        while budget > 0 && !self.gone {
             scratch.clear();
             if !self.fetch_waiting(MAX_FLIGHT, context.now, scratch, tally) {
                 return Notice::default();
@@ -308,14 +321,27 @@ impl Tx {
             let Sink::Direct(seal) = &mut self.sink else {
                 unreachable!("only connections with a wire are drained");
             };
-            match seal {
-                Seal::Plain => self.pending.extend_from_slice(scratch),
-                Seal::Tls13(sealer) => {
-                    if seal_all(sealer, scratch, &mut self.pending).is_err() {
-                        return self.broken(&mut Parcel::empty(), tally);
-                    }
-                }
+            let bytes = match seal {
+                Seal::Plain => Ok(&scratch[..]),
+                Seal::Tls13(sealer) => seal_behind(sealer, scratch),
+            };
+            tally.writes += 1;
+            let left = match bytes.map_err(io::Error::other) {
+                Ok(bytes) => send(wire, bytes).map(|n| &bytes[n..]),
+                Err(error) => Err(error),
+            };
+            let Ok(left) = left else {
+                return self.broken(&mut Parcel::empty(), tally);
+            };
+            if !left.is_empty() {
+                self.pending.extend_from_slice(left);
+                return self.blocked(context.now);
             }
+        }
+        // The socket still takes bytes: no event will say so again.
+        Notice {
+            more: budget == 0,
+            ..Notice::default()
         }
     }
 
@@ -391,14 +417,15 @@ impl Tx {
         }
     }
 
-    /// When the connection will have taken nothing for `patience`, or `None` where it takes
-    /// bytes: then the owner need not watch the time any more.
-    pub(crate) fn write_deadline(&mut self, patience: Duration) -> Option<Instant> {
-        let since = self.blocked_since;
-        if since.is_none() {
-            self.deadline_watched = false;
-        }
-        since.map(|since| since + patience)
+    /// When the connection will have taken nothing for `patience`. `None` where it takes bytes, or
+    /// patience has no end: then the owner need not watch the time any more.
+    pub(crate) fn write_deadline(&mut self, patience: Option<Duration>) -> Option<Instant> {
+        let due = self
+            .blocked_since
+            .zip(patience)
+            .map(|(since, patience)| since + patience);
+        self.deadline_watched = due.is_some();
+        due
     }
 
     /// Gives up waiting packets until at most `bytes` are held, of which those cannot be given up
@@ -470,9 +497,9 @@ fn send(wire: &Wire, bytes: &[u8]) -> io::Result<usize> {
 fn seal_chunk<'a>(
     sealer: &mut Sealer,
     parcel: &'a mut Parcel<'_>,
-    chunk: &crate::parcel::Chunk,
+    chunk: &Chunk,
     scratch: &'a mut Vec<u8>,
-) -> Result<&'a [u8], crate::tls13::RecordError> {
+) -> Result<&'a [u8], RecordError> {
     if parcel.is_record(chunk) && !sealer.wants_key_update() {
         let record = parcel.record(chunk);
         sealer.seal(record);
@@ -483,61 +510,4 @@ fn seal_chunk<'a>(
     parcel.for_each_frame(chunk, |frame| writer.write(frame));
     writer.finish();
     Ok(scratch)
-}
-
-fn seal_all(
-    sealer: &mut Sealer,
-    plain: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), crate::tls13::RecordError> {
-    let mut writer = RecordWriter::new(sealer, out)?;
-    writer.write(plain);
-    writer.finish();
-    Ok(())
-}
-
-/// Lays bytes into records, which it seals as they fill up.
-struct RecordWriter<'a> {
-    sealer: &'a mut Sealer,
-    out: &'a mut Vec<u8>,
-    /// Where the open record begins.
-    start: usize,
-}
-
-impl<'a> RecordWriter<'a> {
-    fn new(
-        sealer: &'a mut Sealer,
-        out: &'a mut Vec<u8>,
-    ) -> Result<Self, crate::tls13::RecordError> {
-        if sealer.wants_key_update() {
-            sealer.key_update(out)?;
-        }
-        let start = out.len();
-        out.extend_from_slice(&[0; RECORD_HEADER]);
-        Ok(Self { sealer, out, start })
-    }
-
-    fn write(&mut self, mut bytes: &[u8]) {
-        loop {
-            let room = self.start + RECORD_HEADER + MAX_CONTENT - self.out.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.out.extend_from_slice(now);
-            if later.is_empty() {
-                return;
-            }
-            self.close_record();
-            self.start = self.out.len();
-            self.out.extend_from_slice(&[0; RECORD_HEADER]);
-            bytes = later;
-        }
-    }
-
-    fn close_record(&mut self) {
-        self.out.extend_from_slice(&[0; RECORD_TRAILER]);
-        self.sealer.seal(&mut self.out[self.start..]);
-    }
-
-    fn finish(mut self) {
-        self.close_record();
-    }
 }

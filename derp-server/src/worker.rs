@@ -15,7 +15,7 @@ use slab::Slab;
 use crate::admitted::{Admitted, Rest};
 use crate::error::SessionError;
 use crate::hub::Hub;
-use crate::inbound::{Inbound, Progress};
+use crate::inbound::{FRAME_PATIENCE, Inbound, Progress};
 use crate::inbox::{Inbox, Message};
 use crate::peer::{ConnId, Peer};
 use crate::receive::{Received, understand};
@@ -41,10 +41,18 @@ struct Conn {
     has_unread_rest: bool,
     /// The peer has sent its last byte; it may still be on its way through the socket.
     ends: bool,
-    /// Its limit is reached; a timer will tell when to go on.
-    is_paused: bool,
+    /// Its limit is reached, and a timer will tell when to go on. Timers for other moments were
+    /// set under limits that hold no longer.
+    resume_at: Option<Instant>,
     watches_frame: bool,
     keep_alive: Duration,
+}
+
+impl Conn {
+    /// The relay has not looked at all that has come: the client cannot finish anything.
+    const fn is_kept_waiting(&self) -> bool {
+        self.resume_at.is_some() || self.has_unread_rest
+    }
 }
 
 /// What is left to do for a connection after it was read.
@@ -132,7 +140,7 @@ impl Worker {
         let mut paused = Vec::new();
         for (at, conn) in &mut self.conns {
             conn.inbound.follow_limits(&self.hub, self.turn.now);
-            if std::mem::take(&mut conn.is_paused) {
+            if conn.resume_at.take().is_some() {
                 conn.has_unread_rest = true;
                 paused.push(at);
             }
@@ -187,7 +195,7 @@ impl Worker {
             is_ready: false,
             has_unread_rest: true,
             ends: false,
-            is_paused: false,
+            resume_at: None,
             watches_frame: false,
             keep_alive: admitted.keep_alive,
         });
@@ -219,7 +227,7 @@ impl Worker {
             return;
         };
         conn.ends |= ends;
-        if !conn.is_ready && !conn.is_paused {
+        if !conn.is_ready && conn.resume_at.is_none() {
             conn.is_ready = true;
             self.ready.push_back(at);
         }
@@ -252,21 +260,25 @@ impl Worker {
         let Some(conn) = self.conns.get(at) else {
             return;
         };
-        let id = conn.inbound.peer.id;
-        let tunables = self.hub.tunables();
-        let patience = if conn.inbound.peer.is_mesh_peer() {
-            Some(tunables.mesh_write_timeout)
-        } else {
-            tunables.write_timeout
-        };
-        let Some(patience) = patience else { return };
-        match conn.inbound.peer.write_deadline(patience) {
-            Some(due) if due <= self.turn.now => {
+        let peer = Arc::clone(&conn.inbound.peer);
+        let patience = self.hub.tunables().write_patience(peer.is_mesh_peer());
+        let mut due = peer.write_deadline(patience);
+        if due.is_some_and(|due| due <= self.turn.now) {
+            // The poller reports room only where there is much of it. Whether a slow client has
+            // taken a little since is for the connection to say, which may end at that.
+            self.drain(at);
+            if !self.conns.contains(at) {
+                return;
+            }
+            due = peer.write_deadline(patience);
+        }
+        match (due, patience) {
+            (Some(due), Some(patience)) if due <= self.turn.now => {
                 self.hub.metrics.gauges().write_timeouts.add(1);
                 self.end(at, Some(&SessionError::WriteTimeout(patience)));
             }
-            Some(due) => self.timers.set(due, id, Timer::Write),
-            None => {}
+            (Some(due), _) => self.timers.set(due, peer.id, Timer::Write),
+            (None, _) => {}
         }
     }
 
@@ -294,21 +306,24 @@ impl Worker {
                 Timer::Frame => {
                     conn.watches_frame = false;
                     match conn.inbound.frame_deadline() {
-                        // A client that is kept waiting cannot finish anything.
-                        Some(due) if due <= now && !conn.is_paused => {
+                        Some(due) if due <= now && !conn.is_kept_waiting() => {
                             self.hub.metrics.gauges().frame_timeouts.add(1);
                             self.end(at, Some(&SessionError::UnfinishedFrame));
                         }
                         Some(due) => {
                             conn.watches_frame = true;
-                            let due = due.max(now + Duration::from_secs(1));
-                            self.timers.set(due, id, Timer::Frame);
+                            let look =
+                                due.clamp(now + Duration::from_secs(1), now + FRAME_PATIENCE);
+                            self.timers.set(look, id, Timer::Frame);
                         }
                         None => {}
                     }
                 }
                 Timer::Resume => {
-                    conn.is_paused = false;
+                    if conn.resume_at.is_none_or(|resume_at| now < resume_at) {
+                        continue;
+                    }
+                    conn.resume_at = None;
                     conn.has_unread_rest = true;
                     self.on_readable(at, false);
                 }
@@ -421,7 +436,9 @@ impl Worker {
             && let Some(due) = conn.inbound.frame_deadline()
         {
             conn.watches_frame = true;
-            self.timers.set(due, conn.inbound.peer.id, Timer::Frame);
+            // What comes behind a long frame may have to be there before that one had to be.
+            let look = due.min(turn.now + FRAME_PATIENCE);
+            self.timers.set(look, conn.inbound.peer.id, Timer::Frame);
         }
         if conn.inbound.take_has_answers() {
             let context = SendContext {
@@ -433,7 +450,7 @@ impl Worker {
                 .drain(context, &mut turn.scratch, &mut turn.tally);
         }
         if let Progress::Until(due) = progress {
-            conn.is_paused = true;
+            conn.resume_at = Some(due);
             self.timers.set(due, conn.inbound.peer.id, Timer::Resume);
             return Next::Wait;
         }

@@ -31,6 +31,8 @@ struct State {
     room: usize,
     /// A send found too little room, and no event has said that there is more.
     was_full: bool,
+    /// See [`MemoryWire::widen_unseen`].
+    widens_to: Option<usize>,
     events: WireEvents,
     /// The relay has shut the connection down.
     ended: bool,
@@ -46,6 +48,7 @@ impl MemoryWire {
                 outward: Vec::new(),
                 room,
                 was_full: false,
+                widens_to: None,
                 events: WireEvents::default(),
                 ended: false,
                 hung_up: false,
@@ -79,6 +82,12 @@ impl MemoryWire {
         }
         let n = bytes.len().min(state.room - state.outward.len());
         state.was_full |= n < bytes.len();
+        if state.was_full
+            && let Some(room) = state.widens_to.take()
+        {
+            state.room = room;
+            state.was_full = false;
+        }
         if n == 0 && !bytes.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -102,15 +111,15 @@ impl MemoryWire {
         state.events.readable = true;
     }
 
-    /// The network takes at most `max` bytes.
+    /// The network takes at most `max` bytes. As by the kernel, room is reported only once half of
+    /// all is free.
     pub(crate) fn take(&self, max: usize) -> Vec<u8> {
         let mut state = self.state();
         let n = max.min(state.outward.len());
-        if n > 0 && std::mem::take(&mut state.was_full) {
-            state.events.writable = true;
+        let taken: Vec<_> = state.outward.drain(..n).collect();
+        if n > 0 && state.outward.len() <= state.room / 2 {
+            state.events.writable |= std::mem::take(&mut state.was_full);
         }
-        let taken = state.outward[..n].to_vec();
-        state.outward.drain(..n);
         taken
     }
 
@@ -119,6 +128,13 @@ impl MemoryWire {
         let mut state = self.state();
         state.room = state.room.max(room);
         state.events.writable |= std::mem::take(&mut state.was_full);
+    }
+
+    /// The network gets better right after the next send that finds too little room, and the owner
+    /// hears of it before the sender can tell anybody that there was too little.
+    #[cfg(test)]
+    pub(crate) fn widen_unseen(&self, room: usize) {
+        self.state().widens_to = Some(room);
     }
 
     /// Whether the relay has sent what the network has not taken.

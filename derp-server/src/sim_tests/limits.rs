@@ -51,6 +51,97 @@ fn a_rate_limit_holds_a_client_back_and_loses_nothing() {
 }
 
 #[test]
+fn frames_of_no_use_count_towards_a_limit_like_others() {
+    for link in LINKS {
+        let mut sim = sim();
+        let rate = Some(RateLimit {
+            bytes_per_second: 65_568,
+            burst_bytes: 1,
+        });
+        let options = ClientOptions {
+            link,
+            rate,
+            ..Default::default()
+        };
+        let mut a = sim.connect(key(1), &options);
+        let frame = [&[0x77, 0, 1, 0, 0x20][..], &[0; 65_568]].concat();
+        a.send_bytes(&frame.repeat(3));
+        sim.run();
+        let mut counts = vec![sim.hub.metrics.sum().unknown_frames];
+        for _ in 0..3 {
+            sim.pass(Duration::from_millis(1005));
+            counts.push(sim.hub.metrics.sum().unknown_frames);
+        }
+        assert_eq!(counts, [1, 2, 3, 3], "{link:?}");
+        assert!(!a.is_closed());
+    }
+}
+
+/// The burst of a limit is a whole packet at least. At this rate the next takes 65.6 seconds.
+const SLOW: RateLimit = RateLimit {
+    bytes_per_second: 1000,
+    burst_bytes: 0,
+};
+
+#[test]
+fn a_worker_that_comes_late_does_not_close_whom_it_kept_waiting() {
+    for link in LINKS {
+        let mut sim = sim();
+        let options = ClientOptions {
+            link,
+            rate: Some(SLOW),
+            ..Default::default()
+        };
+        let mut a = sim.connect(key(1), &options);
+        let mut b = sim.plain(2);
+        for _ in 0..2 {
+            a.send_packet(b.key, &[0; 65_536]);
+        }
+        sim.wait(Duration::from_millis(65_200));
+        assert_eq!(b.packets().len(), 1);
+        // The client's turn comes, and behind it the moment to see what is unfinished.
+        sim.now += Duration::from_secs(1);
+        sim.rest();
+        assert!(!a.is_closed(), "{link:?}");
+        assert_eq!(b.packets().len(), 1);
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_new_limit_is_not_woken_for_the_former_one() {
+    let mut sim = Sim::new(Tunables {
+        client_rate: Some(SLOW),
+        ..Tunables::default()
+    });
+    sim.hub.set_workers(vec![sim.worker_inbox()]);
+    let mut a = sim.plain(1);
+    let mut b = sim.plain(2);
+    for _ in 0..4 {
+        a.send_packet(b.key, &[0; 65_536]);
+    }
+    sim.wait(Duration::from_secs(1));
+    let counts = |sim: &Sim, b: &mut SimClient| {
+        let waited = sim.hub.metrics.sum().rate_limit_waited;
+        (b.packets().len(), waited)
+    };
+    assert_eq!(counts(&sim, &mut b), (1, 1));
+    sim.hub.set_tunables(Tunables {
+        client_rate: Some(RateLimit {
+            bytes_per_second: 500,
+            ..SLOW
+        }),
+        ..Tunables::default()
+    });
+    sim.rest();
+    assert_eq!(counts(&sim, &mut b), (1, 2));
+    // The former limit would have let it send again by now.
+    sim.wait(Duration::from_secs(70));
+    assert_eq!(counts(&sim, &mut b), (0, 2));
+    sim.wait(Duration::from_secs(62));
+    assert_eq!(counts(&sim, &mut b), (1, 3));
+}
+
+#[test]
 fn mesh_peers_are_never_limited_but_others_are_when_limits_change() {
     let mut sim = sim();
     let options = ClientOptions {

@@ -139,6 +139,44 @@ fn an_unfinished_frame_is_not_waited_for_forever() {
 }
 
 #[test]
+fn a_frame_of_no_use_leaves_no_patience_for_what_comes_behind_it() {
+    let unknown = [&[0x77, 0, 0x10, 0, 0][..], &[0; 1 << 20]].concat();
+    for link in &LINKS[1..] {
+        let mut sim = sim();
+        let options = ClientOptions {
+            link: *link,
+            ..Default::default()
+        };
+        let mut a = sim.connect(key(1), &options);
+        a.send_bytes(&unknown);
+        let record = a.protect(b"behind it", 100);
+        a.wire.deliver(&record[..record.len() / 2]);
+        sim.pass(Duration::from_secs(9));
+        assert!(!a.is_closed());
+        sim.pass(Duration::from_secs(3));
+        assert!(a.is_closed(), "{link:?}");
+    }
+}
+
+#[test]
+fn a_frame_of_no_use_takes_no_time_from_what_comes_behind_it() {
+    over_every_link(|sim, connect| {
+        let mut a = connect(sim, 1);
+        // 1,000 bytes, 200 of them at once.
+        a.send_bytes(&[&[0x77, 0, 0, 3, 0xe8][..], &[0; 200]].concat());
+        sim.pass(Duration::from_secs(8));
+        let ping = [0x12, 0, 0, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+        a.send_bytes(&[&[0; 800], &ping[..3]].concat());
+        sim.pass(Duration::from_secs(8));
+        assert!(!a.is_closed());
+        a.send_bytes(&ping[3..]);
+        sim.pass(Duration::from_secs(1));
+        let types: Vec<_> = a.receive().iter().map(|frame| frame.ty).collect();
+        assert_eq!(types, [FrameType::PONG]);
+    });
+}
+
+#[test]
 fn all_queues_together_keep_to_their_budget() {
     let mut sim = Sim::new(Tunables {
         queue_budget_bytes: 300_000,
@@ -166,6 +204,29 @@ fn all_queues_together_keep_to_their_budget() {
     assert!(dropped(&sim, DropReason::QueueBudget) > 0);
     let held = |n| sim.hub.registry.connections_of(&key(n))[0].held();
     assert!(held(3) > 4000, "who holds little keeps it");
+}
+
+#[test]
+fn a_cut_of_all_queues_makes_room_for_some_time() {
+    let mut sim = Sim::new(Tunables {
+        queue_budget_bytes: 320_000,
+        ..Tunables::default()
+    });
+    let mut a = sim.plain(1);
+    let stalled = ClientOptions {
+        room: 1000,
+        ..Default::default()
+    };
+    let clients: Vec<_> = (2..12).map(|n| sim.connect(key(n), &stalled)).collect();
+    let mut cuts = 0;
+    for n in 0..300 {
+        let before = dropped(&sim, DropReason::QueueBudget);
+        a.send_packet(clients[n % 10].key, &[0; 2000]);
+        sim.run();
+        cuts += u32::from(dropped(&sim, DropReason::QueueBudget) > before);
+    }
+    // 640,000 bytes come in all, and an eighth of the limit is 40,000.
+    assert!((2..=9).contains(&cuts), "{cuts}");
 }
 
 #[test]

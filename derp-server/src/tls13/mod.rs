@@ -18,9 +18,11 @@ mod capture;
 mod differential;
 mod keys;
 mod record;
+mod writer;
 
 pub(crate) use capture::{CapturedSecrets, SecretCapture};
 pub(crate) use record::{Opened, Opener, RecordError, Sealer, record_len};
+pub(crate) use writer::{RecordWriter, seal_behind};
 
 /// Bytes of a record in front of its content: type, version, length.
 pub(crate) const RECORD_HEADER: usize = 5;
