@@ -15,6 +15,8 @@ use clap::Args;
 
 use self::authority::{Authority, Binding};
 use self::relay::{NAME, Settings, Subject};
+use crate::builds;
+use crate::interop::{Results, tell};
 use crate::peers::Peers;
 
 /// How many cases there are. A list that shrinks unseen would pass as well.
@@ -41,29 +43,17 @@ pub(crate) struct Options {
 /// Builds what is needed and runs all cases.
 pub(crate) fn run_alone(options: &Options) -> Result<()> {
     let peers = crate::peers::install()?;
-    let derper = match &options.derper {
-        Some(derper) => derper.clone(),
-        None => {
-            crate::shell::run("cargo build --release --locked -p derper-bin")?;
-            crate::shell::release_dir().join("derper")
-        }
-    };
-    let mut failed = 0;
-    for (case, result) in run(&peers, derper)? {
-        match result {
-            Ok(detail) => println!("{case}: ok ({detail})"),
-            Err(error) => {
-                failed += 1;
-                println!("{case}: FAILED: {error:#}");
-            }
-        }
-    }
-    ensure!(failed == 0, "{failed} of {CASES} cases failed");
-    Ok(())
+    let derper = builds::relay(options.derper.as_ref())?;
+    tell(&run(&peers, derper)?)
+}
+
+/// Installs what is missing for the cases.
+pub(crate) fn install() -> Result<()> {
+    authority::install().map(drop)
 }
 
 /// Runs all cases against `derper`, which is ours; names and results.
-pub(crate) fn run(peers: &Peers, derper: PathBuf) -> Result<Vec<(String, Result<String>)>> {
+pub(crate) fn run(peers: &Peers, derper: PathBuf) -> Result<Results> {
     let tools = Tools {
         pebble: authority::install()?,
         drivers: peers.drivers.clone(),

@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
-use crate::interop::json_lines;
+use crate::builds;
+use crate::interop::{Results, json_lines, tell};
 use crate::peers::Peers;
 use crate::shell;
 
@@ -31,30 +32,18 @@ pub(crate) struct Options {
 /// Builds what is needed and runs all stories.
 pub(crate) fn run_alone(options: &Options) -> Result<()> {
     let peers = crate::peers::install()?;
-    let derper = match &options.derper {
-        Some(derper) => derper.clone(),
-        None => {
-            shell::run("cargo build --release --locked -p derper-bin")?;
-            shell::release_dir().join("derper")
-        }
-    };
-    let mut failed = 0;
-    for (story, result) in run(&peers, &derper)? {
-        match result {
-            Ok(detail) => println!("{story}: ok ({detail})"),
-            Err(error) => {
-                failed += 1;
-                println!("{story}: FAILED: {error:#}");
-            }
-        }
-    }
-    ensure!(failed == 0, "{failed} stories failed");
-    Ok(())
+    let derper = builds::relay(options.derper.as_ref())?;
+    tell(&run(&peers, &derper)?)
+}
+
+/// Installs the old programs where they are missing; their folder.
+pub(crate) fn install() -> Result<PathBuf> {
+    crate::peers::install_tailscale(OLD_VERSION, &["tailscale", "tailscaled"])
 }
 
 /// Runs all stories with `derper`, which is ours; names and results.
-pub(crate) fn run(peers: &Peers, derper: &Path) -> Result<Vec<(String, Result<String>)>> {
-    let old = crate::peers::install_tailscale(OLD_VERSION, &["tailscale", "tailscaled"])?;
+pub(crate) fn run(peers: &Peers, derper: &Path) -> Result<Results> {
+    let old = install()?;
     let driver = || {
         let mut command = shell::command(peers.drivers.join("admission"));
         command.arg("-relay").arg(derper);
@@ -70,11 +59,7 @@ pub(crate) fn run(peers: &Peers, derper: &Path) -> Result<Vec<(String, Result<St
     Ok(results)
 }
 
-fn stories(
-    title: &str,
-    driver: &mut Command,
-    expected: usize,
-) -> Result<Vec<(String, Result<String>)>> {
+fn stories(title: &str, driver: &mut Command, expected: usize) -> Result<Results> {
     let mut results = Vec::new();
     for line in json_lines(driver)? {
         let text = |field| line.get(field).and_then(Value::as_str);

@@ -22,6 +22,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
+use crate::builds;
 use crate::peers::{self, Peers};
 use crate::shell;
 use contestant::{Contestant, Kind, Surroundings};
@@ -103,16 +104,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn contestants(options: &Options, peers: &Peers) -> Result<Vec<Contestant>> {
-    let release = shell::release_dir();
+    let release = builds::release()?;
     let ours = match &options.ours {
-        Some(command) => {
-            shell::run("cargo build --release --locked -p testbed-load")?;
-            Contestant::new("derpkit", command, Kind::Ours)
-        }
-        None => {
-            shell::run("cargo build --release --locked -p derper-bin -p testbed-load")?;
-            Contestant::of_program("derpkit", &release.join("derper"), Kind::Ours)
-        }
+        Some(command) => Contestant::new("derpkit", command, Kind::Ours),
+        None => Contestant::of_program("derpkit", &release.join("derper"), Kind::Ours),
     };
     let go = Contestant::of_program("Go derper", &peers.go.join("derper"), Kind::Others);
     let mut contestants = vec![ours, go, Contestant::bare()];

@@ -1,11 +1,12 @@
 //! The steps of CI, in the order in which they fail most usefully. People run the same list.
 
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::shell;
+use crate::{builds, shell};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -17,10 +18,16 @@ pub(crate) struct Options {
     skip: Option<String>,
 }
 
-/// A step's name, and what it runs, line by line.
+/// A step's name, and what it runs, line by line; `xtask` is this program.
 const STEPS: &[(&str, &[&str])] = &[
     ("tests", &["cargo test --workspace --locked"]),
-    ("fmt", &["cargo fmt --all --check"]),
+    (
+        "fmt",
+        &[
+            "cargo fmt --all --check",
+            "cargo fmt --manifest-path fuzz/Cargo.toml --check",
+        ],
+    ),
     (
         "clippy",
         &["cargo clippy --workspace --all-targets --locked -- -D warnings"],
@@ -35,70 +42,68 @@ const STEPS: &[(&str, &[&str])] = &[
             "cargo check --locked -p derp-verify --no-default-features --features headscale",
             "cargo check --locked -p derp-verify --no-default-features --features admission",
             "cargo check --locked -p derp-verify --no-default-features --features cached",
-            "cargo test --locked -p derp-verify --all-features",
+            "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings",
             "cargo check --locked -p derp-proto -p derp-stun --no-default-features",
         ],
     ),
     (
         "docs",
-        &["cargo doc --workspace --no-deps --locked --document-private-items"],
+        // With all features, as the lists of the next step but one: they share what is compiled.
+        &["cargo doc --workspace --no-deps --locked --all-features --document-private-items"],
     ),
-    ("tidy", &["cargo run --quiet --locked -p xtask -- tidy"]),
-    ("api", &["cargo run --quiet --locked -p xtask -- api"]),
-    ("msrv", &["cargo run --quiet --locked -p xtask -- msrv"]),
-    ("deploy", &["cargo run --quiet --locked -p xtask -- deploy"]),
+    ("tidy", &["xtask tidy"]),
+    ("api", &["xtask api"]),
+    ("msrv", &["xtask msrv"]),
+    ("deploy", &["xtask deploy"]),
     (
         "deny",
         &["cargo deny --log-level error check bans licenses sources"],
     ),
-    ("counts", &["cargo run --quiet --locked -p xtask -- counts"]),
-    (
-        "fuzz replay",
-        &["cargo run --quiet --locked -p xtask -- coverage"],
-    ),
+    (BUILD, &[builds::ALL, builds::RELEASE]),
+    ("counts", &["xtask counts"]),
+    ("fuzz replay", &["xtask coverage"]),
     (
         "chaos",
-        &["env DERPKIT_SEEDS=10000 cargo test --release --locked -p derp-server --lib chaos"],
+        // The tests' own build tells them in half a minute, and looks for sums that overflow.
+        &["env DERPKIT_SEEDS=10000 cargo test --workspace --locked --lib chaos"],
     ),
-    (
-        "derpspec",
-        &["cargo run --quiet --locked -p xtask -- derpspec --go --patience 8"],
-    ),
+    ("derpspec", &["xtask derpspec --go --patience 8"]),
     (
         "torture",
         // The rows that do not depend on how busy the machine is; people run all of them.
-        &[
-            "cargo run --quiet --locked -p xtask -- torture --quick --row malformed idle-memory \
+        &["xtask torture --quick --row malformed idle-memory \
            announced duplicate page-memory certificate-rotation log-volume stun-hostile verifier \
-           hung proxy-spoofed",
-        ],
+           hung proxy-spoofed"],
     ),
-    (
-        "interop",
-        &["cargo run --quiet --locked -p xtask -- interop"],
-    ),
-    ("fleet", &["cargo run --quiet --locked -p xtask -- fleet"]),
-    (
-        "bench smoke",
-        &["cargo run --quiet --locked -p xtask -- bench --quick"],
-    ),
+    ("interop", &["xtask interop"]),
+    ("fleet", &["xtask fleet"]),
+    ("bench smoke", &["xtask bench --quick"]),
 ];
 
+/// What later steps start is built in this one, all of it together.
+const BUILD: &str = "build";
+
 pub(crate) fn run(options: &Options) -> Result<()> {
+    // A build may put another one there, and this one's path would be lost.
+    let xtask = std::env::current_exe()?;
     let contains =
         |part: &Option<String>, name: &str| part.as_ref().map(|part| name.contains(part.as_str()));
     let wanted = |name: &str| {
         contains(&options.only, name).unwrap_or(true)
             && !contains(&options.skip, name).unwrap_or(false)
     };
+    let mut is_built = false;
     let mut report = Vec::new();
     let mut failed = 0;
     for (name, lines) in STEPS.iter().filter(|(name, _)| wanted(name)) {
         println!("::: {name}");
         #[expect(clippy::disallowed_methods, reason = "a chore tells how long it took")]
         let start = Instant::now();
-        let result = lines.iter().try_for_each(|line| shell::run(line));
+        let result = lines
+            .iter()
+            .try_for_each(|line| run_line(line, &xtask, is_built));
         let seconds = start.elapsed().as_secs();
+        is_built |= *name == BUILD && result.is_ok();
         let word = if result.is_ok() { "passed" } else { "FAILED" };
         if let Err(error) = result {
             println!("::: {name}: {error:#}");
@@ -113,4 +118,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{failed} steps failed");
     }
     Ok(())
+}
+
+/// Runs a line of a step.
+fn run_line(line: &str, xtask: &Path, is_built: bool) -> Result<()> {
+    let mut words = line.split_whitespace();
+    let mut command = match words.next() {
+        Some("xtask") => shell::command(xtask),
+        program => shell::command(program.context("an empty line")?),
+    };
+    command.args(words);
+    if is_built {
+        command.env(builds::BUILT, "1");
+    }
+    shell::run_command(&mut command, line)
 }

@@ -7,9 +7,9 @@ use std::process::{Command, exit};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use crate::builds;
 use crate::peers;
 use crate::relay::Relay;
-use crate::shell;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -25,8 +25,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    shell::run("cargo build --quiet --locked -p testbed-derpspec")?;
-    let program = shell::target_dir().join("debug/derpspec");
+    let program = builds::debug(&["testbed-derpspec"])?.join("derpspec");
     let (go, rest): (Vec<&String>, Vec<&String>) =
         options.rest.iter().partition(|word| *word == "--go");
     let asks_only = ["--list", "--help", "-h"];
@@ -42,8 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         exit(status.code().unwrap_or(2));
     }
 
-    shell::run("cargo build --quiet --locked -p derper-bin")?;
-    let ours = shell::target_dir().join("debug/derper");
+    let ours = builds::debug(&["derper-bin"])?.join("derper");
     let mut relays = vec![("derpkit", "derpkit", ours)];
     if !go.is_empty() {
         relays.push((

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::relays::Fleet;
 use self::watch::Watch;
-use crate::{peers, shell};
+use crate::{builds, peers, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -54,9 +54,9 @@ const FAULTS: [(&str, &str); 13] = [
 const GOOD: usize = 36;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    shell::run("cargo build --release --locked -p derper-bin -p derpprobe-bin")?;
+    let ours = builds::release()?;
     let go = peers::install_tailscale(peers::GO_VERSION, &["derper"])?;
-    let fleet = Fleet::start(&shell::release_dir().join("derper"), &go.join("derper"))?;
+    let fleet = Fleet::start(&ours.join("derper"), &go.join("derper"))?;
     println!("{} relays are there", fleet.len());
 
     once(&fleet)?;

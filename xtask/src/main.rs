@@ -10,6 +10,7 @@ mod acme;
 mod admission;
 mod api;
 mod bench;
+mod builds;
 mod ci;
 mod counts;
 mod coverage;
@@ -17,6 +18,7 @@ mod deploy;
 mod derpspec;
 mod dist;
 mod fleet;
+mod fuzz;
 mod go_client;
 mod interop;
 mod mesh;
@@ -56,6 +58,8 @@ enum Chore {
     Counts(counts::Options),
     /// Replays the fuzz targets' inputs, and tells how much of the codec they reach.
     Coverage,
+    /// Runs a fuzz target. Needs a nightly toolchain and cargo-fuzz.
+    Fuzz(fuzz::Options),
     /// Runs Go's clients and ours against Go's relay and ours. Needs Go; installs the rest.
     Interop(interop::Options),
     /// The part of interop about certificates alone: our relay against Pebble, a real authority.
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Counts(options) => counts::run(&options),
         Chore::Coverage => coverage::run(),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Interop(options) => interop::run(&options),
         Chore::Acme(options) => acme::run_alone(&options),
         Chore::Proxies(options) => proxies::run_alone(&options),

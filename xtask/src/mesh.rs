@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::interop::json_lines;
+use crate::interop::{Results, json_lines};
 use crate::peers::Peers;
 use crate::shell;
 
@@ -15,7 +15,7 @@ const STEPS: usize = 10;
 const CLIENTS: usize = 300;
 
 /// Runs all steps with two relays of ours and one of the reference's.
-pub(crate) fn run(peers: &Peers, derper: &Path) -> Result<Vec<(String, Result<String>)>> {
+pub(crate) fn run(peers: &Peers, derper: &Path) -> Result<Results> {
     let reference = peers.go.join("derper");
     let mut region = Command::new(shell::release_dir().join("testbed-mesh"));
     for (name, program) in [("one", derper), ("two", derper), ("Go's", &reference)] {
@@ -28,7 +28,7 @@ pub(crate) fn run(peers: &Peers, derper: &Path) -> Result<Vec<(String, Result<St
 }
 
 /// Runs `region`, and returns each step's name and what came of it.
-pub(crate) fn steps(region: &mut Command) -> Result<Vec<(String, Result<String>)>> {
+pub(crate) fn steps(region: &mut Command) -> Result<Results> {
     let lines = json_lines(region)?;
     ensure!(lines.len() == STEPS, "{} steps, not {STEPS}", lines.len());
     lines.iter().map(outcome).collect()

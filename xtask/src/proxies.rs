@@ -14,6 +14,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use self::site::{Site, Tls};
+use crate::builds;
+use crate::interop::{Results, tell};
 use crate::peers::Peers;
 use crate::shell;
 
@@ -52,34 +54,13 @@ pub(crate) struct Options {
 /// Builds what is needed and runs all stories.
 pub(crate) fn run_alone(options: &Options) -> Result<()> {
     let peers = crate::peers::install()?;
-    shell::run("cargo build --release --locked -p testbed-client-cases")?;
-    let derper = match &options.derper {
-        Some(derper) => derper.clone(),
-        None => {
-            shell::run("cargo build --release --locked -p derper-bin")?;
-            shell::release_dir().join("derper")
-        }
-    };
-    let mut failed = 0;
-    for (story, result) in run(&peers, derper, options.no_namespaces)? {
-        match result {
-            Ok(detail) => println!("{story}: ok ({detail})"),
-            Err(error) => {
-                failed += 1;
-                println!("{story}: FAILED: {error:#}");
-            }
-        }
-    }
-    ensure!(failed == 0, "{failed} of {STORIES} stories failed");
-    Ok(())
+    builds::release()?;
+    let derper = builds::relay(options.derper.as_ref())?;
+    tell(&run(&peers, derper, options.no_namespaces)?)
 }
 
 /// Runs all stories with `derper`, which is ours; names and results.
-pub(crate) fn run(
-    peers: &Peers,
-    derper: PathBuf,
-    no_namespaces: bool,
-) -> Result<Vec<(String, Result<String>)>> {
+pub(crate) fn run(peers: &Peers, derper: PathBuf, no_namespaces: bool) -> Result<Results> {
     for (program, version) in [("nginx", "-v"), ("haproxy", "-v"), ("curl", "--version")] {
         ensure!(
             shell::works(program, &[version]),

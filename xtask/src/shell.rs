@@ -44,6 +44,11 @@ pub(crate) fn works(program: impl AsRef<Path>, args: &[&str]) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
+/// Whether this runs where everything has to be there.
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some()
+}
+
 /// Where cargo puts release builds.
 pub(crate) fn release_dir() -> PathBuf {
     target_dir().join("release")

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::builds;
 use crate::mesh;
 use crate::relay::{Launch, Relay};
 use crate::shell;
@@ -97,16 +98,13 @@ fn contestants(options: &Options) -> Result<Vec<Contestant>> {
         is_ours,
     };
     // A quick run is over before an attacker that is made for speed would be built.
-    shell::run(match options.quick {
-        true => "cargo build --quiet --locked -p testbed-torture",
-        false => "cargo build --quiet --release --locked -p testbed-torture",
-    })?;
+    match options.quick {
+        true => drop(builds::debug(&["testbed-torture"])?),
+        false => shell::run("cargo build --quiet --release --locked -p testbed-torture")?,
+    }
     let ours = match &options.ours {
         Some(command) => command.clone(),
-        None => {
-            shell::run("cargo build --quiet --release --locked -p derper-bin")?;
-            shell::release_dir().join("derper").display().to_string()
-        }
+        None => builds::relay(None)?.display().to_string(),
     };
     let mut contestants = vec![contestant("derpkit", &ours, true)];
     for against in &options.against {
@@ -168,9 +166,9 @@ fn partition(contestant: &Contestant, quick: bool) -> Result<Outcome> {
     let [program] = contestant.command.as_slice() else {
         return Ok(Outcome::NotBuilt("takes none of Go's flags".to_owned()));
     };
-    shell::run("cargo build --quiet --release --locked -p testbed-mesh")?;
+    let testbed = builds::release()?.join("testbed-mesh");
     let (clients, seconds) = if quick { (150, 20) } else { (1_000, 60) };
-    let mut region = Command::new(shell::release_dir().join("testbed-mesh"));
+    let mut region = Command::new(testbed);
     for name in ["one", "two", "three"] {
         region.args(["--relay", &format!("{name}={program}")]);
     }

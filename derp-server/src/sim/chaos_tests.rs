@@ -1,5 +1,5 @@
-//! Stories by their seeds: some in each run of the tests, and the ten thousand of CI, which builds
-//! for speed, by `DERPKIT_SEEDS=10000`. One that fails says its seed, which is told again, aloud, by
+//! Stories by their seeds: some in each run of the tests, and the ten thousand of CI by
+//! `DERPKIT_SEEDS=10000`. One that fails says its seed, which is told again, aloud, by
 //! `DERPKIT_SEED=… cargo test -p derp-server chaos`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
