@@ -1,5 +1,6 @@
 //! One connection from its first byte to a client's session: TLS, request, login, hand-over.
 
+mod pages;
 mod steps;
 
 use std::future::poll_fn;
@@ -14,12 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admitted::Admitted;
 use crate::clock;
-use crate::error::{AcceptError, Budget};
+use crate::error::AcceptError;
 use crate::forwarded::TrustedProxies;
-use crate::http::{self, Pages};
+use crate::http::{PagePlaces, Pages};
 use crate::hub::Hub;
 use crate::listener::ListenOptions;
-use crate::login::{log_in, within};
+use crate::login::log_in;
 use crate::outcomes::Outcome;
 use crate::pending::{Logins, Pending};
 use crate::proxy_protocol;
@@ -32,6 +33,7 @@ pub(crate) struct Front {
     pub(crate) hub: Arc<Hub>,
     pub(crate) pages: Arc<Pages>,
     pub(crate) logins: Logins,
+    pub(crate) page_places: PagePlaces,
 }
 
 /// A client that has logged in, by what becomes of its connection.
@@ -62,12 +64,17 @@ impl Front {
         options: &ListenOptions,
     ) -> Result<(), AcceptError> {
         self.hub.metrics.gauges().accepts.add(1);
-        let pending = self.begin_login().inspect_err(|error| self.count(error))?;
+        let pending = self.begin_socket::<S>(*peer, options);
+        let pending = pending.inspect_err(|error| self.count(error))?;
         // Until it has said something, a connection costs its socket and little more.
-        let spoken = self.await_first_byte(&socket, peer, options).await;
-        let left = spoken.inspect_err(|error| self.count(error))?;
+        let spoken = self.await_first_byte(&socket, peer, options, &pending);
+        let waited = spoken.await.inspect_err(|error| self.count(error))?;
+        pending.has_spoken();
         let conn = conn.insert(accepted(&socket, *peer, options));
-        Box::pin(self.serve_spoken(socket, conn, options, pending, left)).await
+        match options.only_redirects {
+            false => Box::pin(self.serve_spoken(socket, conn, options, pending, waited)).await,
+            true => Box::pin(self.serve_port_80(socket, conn, options, pending, waited)).await,
+        }
     }
 
     /// Serves a socket on which something has come.
@@ -77,27 +84,27 @@ impl Front {
         conn: &mut ConnMeta,
         options: &ListenOptions,
         pending: Pending<'_>,
-        left: Duration,
+        waited: Duration,
     ) -> Result<(), AcceptError> {
         // The steps before a session need more memory than the session: it is given back.
-        let login = Box::pin(self.log_in_socket(socket, conn, options, &pending, left));
-        let outcome = self.unless_stopping(login).await;
-        drop(pending);
-        Box::pin(self.finish(outcome, conn, &options.trusted_proxies)).await
+        let login = Box::pin(self.log_in_socket(socket, conn, options, &pending, waited));
+        let outcome = self.unless_over(login, &pending).await;
+        Box::pin(self.finish(outcome, pending, conn, &options.trusted_proxies)).await
     }
 
-    /// Waits for the first step's first byte, and returns how much time is left for all steps.
+    /// Waits for the first step's first byte, and returns how long that took.
     async fn await_first_byte<S: Socket>(
         &self,
         socket: &S,
         peer: &Option<SocketAddr>,
         options: &ListenOptions,
+        pending: &Pending<'_>,
     ) -> Result<Duration, AcceptError> {
         let (stage, limit) = self.first_step(*peer, options);
         let start = clock::now();
         let mut stopped = pin!(self.hub.stopped());
         let mut patience = pin!(tokio::time::sleep(limit));
-        // One future of all three, for it is what a silent connection consists of.
+        // One future of all, for it is what a silent connection consists of.
         let spoken = poll_fn(|cx| {
             if let Poll::Ready(result) = socket.poll_spoken(cx) {
                 return Poll::Ready(result.map_err(AcceptError::Io));
@@ -105,12 +112,14 @@ impl Front {
             if stopped.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(AcceptError::Stopping));
             }
+            if pending.poll_shed(cx).is_ready() {
+                return Poll::Ready(Err(AcceptError::GaveWay));
+            }
             let too_slow = patience.as_mut().poll(cx);
             too_slow.map(|()| Err(AcceptError::TooSlow { stage, limit }))
         });
         spoken.await?;
-        let waited = clock::now().saturating_duration_since(start);
-        Ok(self.hub.tunables().login_timeout.saturating_sub(waited))
+        Ok(clock::now().saturating_duration_since(start))
     }
 
     /// What a connection begins with, and how long that may take.
@@ -134,28 +143,6 @@ impl Front {
         }
     }
 
-    /// Serves what there is on port 80 beside a listener for TLS.
-    pub(crate) async fn serve_port_80<S: Socket>(
-        &self,
-        mut socket: S,
-        peer: &Option<SocketAddr>,
-        conn: &mut Option<Box<ConnMeta>>,
-        options: &ListenOptions,
-    ) -> Result<(), AcceptError> {
-        let conn = conn.insert(accepted(&socket, *peer, options));
-        if options.proxy_protocol.is_due(*peer) {
-            let _pending = self.begin_login()?;
-            self.receive_proxy_header(&mut socket, conn).await?;
-        }
-        let (pages, trusted) = (Arc::clone(&self.pages), &options.trusted_proxies);
-        let conn = ConnMeta::clone(conn);
-        tokio::select! {
-            () = http::serve_port_80(socket, pages, conn, trusted) => {}
-            () = self.hub.stopped() => {}
-        }
-        Ok(())
-    }
-
     /// Serves any stream that carries an HTTP request first.
     pub(crate) async fn accept_stream<S>(
         &self,
@@ -166,11 +153,12 @@ impl Front {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.hub.metrics.gauges().accepts.add(1);
-        let login = Box::pin(self.log_in_stream(stream, &conn));
-        let outcome = self.unless_stopping(login).await;
+        let pending = self.begin_stream(&conn)?;
+        let login = Box::pin(self.log_in_stream(stream, &conn, &pending));
+        let outcome = self.unless_over(login, &pending).await;
         // Whoever has the stream knows itself where it comes from.
-        self.finish(outcome, &conn, &TrustedProxies::default())
-            .await
+        let nobody = TrustedProxies::default();
+        self.finish(outcome, pending, &conn, &nobody).await
     }
 
     /// Serves a stream that has been upgraded elsewhere: DERP from the first byte.
@@ -184,34 +172,37 @@ impl Front {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.hub.metrics.gauges().accepts.add(1);
+        let pending = self.begin_stream(&conn)?;
         let outcome = async {
-            let pending = self.begin_login()?;
-            self.hub.admit_network(&conn, false)?;
             let mut received = Vec::new();
             let login = log_in(&mut stream, &[], &mut received, &conn, &self.hub, &pending).await?;
             let admitted = self.for_task(login, &conn, received, is_not_ideal);
-            Ok(Fate::Serve(Box::new(stream) as BoxedIo, Box::new(admitted)))
+            Ok(Fate::Serve(Box::new(stream) as BoxedIo, admitted))
         };
-        let outcome = self.unless_stopping(Box::pin(outcome)).await;
-        self.finish(outcome, &conn, &TrustedProxies::default())
-            .await
+        let outcome = self.unless_over(Box::pin(outcome), &pending).await;
+        let nobody = TrustedProxies::default();
+        self.finish(outcome, pending, &conn, &nobody).await
     }
 
-    /// A step on the way to a session, which is given up when the server begins to end.
-    async fn unless_stopping<T>(
+    /// A step on the way to a session, which is given up when the server begins to end, or when
+    /// the connection has to make room for another.
+    async fn unless_over<T>(
         &self,
         step: impl Future<Output = Result<T, AcceptError>> + Unpin,
+        pending: &Pending<'_>,
     ) -> Result<T, AcceptError> {
         tokio::select! {
             biased;
             result = step => result,
             () = self.hub.stopped() => Err(AcceptError::Stopping),
+            () = pending.shed() => Err(AcceptError::GaveWay),
         }
     }
 
     async fn finish(
         &self,
         outcome: Result<Fate<BoxedIo>, AcceptError>,
+        pending: Pending<'_>,
         conn: &ConnMeta,
         trusted: &TrustedProxies,
     ) -> Result<(), AcceptError> {
@@ -225,11 +216,11 @@ impl Front {
                 Ok(())
             }
             Ok(Fate::Serve(stream, admitted)) => {
-                self.note(Outcome::Client);
-                Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
+                drop(pending);
+                self.serve_client(stream, admitted).await
             }
             Ok(Fate::Pages(stream, received)) => {
-                self.serve_pages(stream, received, conn.clone(), trusted)
+                self.serve_pages(stream, received, conn.clone(), trusted, pending)
                     .await
             }
             Err(error) => {
@@ -239,59 +230,13 @@ impl Front {
         }
     }
 
-    async fn serve_pages(
+    async fn serve_client(
         &self,
         stream: BoxedIo,
-        received: Vec<u8>,
-        conn: ConnMeta,
-        trusted: &TrustedProxies,
+        admitted: Box<Admitted>,
     ) -> Result<(), AcceptError> {
-        let pages = Arc::clone(&self.pages);
-        let asked = tokio::select! {
-            asked = http::serve_pages(stream, received.into(), pages, conn, trusted) => asked,
-            () = self.hub.stopped() => None,
-        };
-        let Some(http::Asked {
-            stream,
-            received,
-            wanted,
-            conn,
-        }) = asked
-        else {
-            self.note(Outcome::Pages);
-            return Ok(());
-        };
-        let upgrade = match wanted {
-            http::Wanted::Upgrade(upgrade) => upgrade,
-            http::Wanted::Tunnel(target) => {
-                self.note(Outcome::Pages);
-                tokio::select! {
-                    () = http::tunnel(stream, received, &target, &self.pages) => {}
-                    () = self.hub.stopped() => {}
-                }
-                return Ok(());
-            }
-        };
-        // A proxy that keeps its connections may use one of them for a client after all.
-        let outcome = async {
-            let pending = self.begin_login()?;
-            let limit = self.hub.tunables().login_timeout;
-            let login = self.log_in_any(stream, received.into(), &upgrade, &conn, &pending);
-            within("login", limit, pin!(login)).await
-        };
-        match self.unless_stopping(Box::pin(outcome)).await {
-            Ok(Fate::Serve(stream, admitted)) => {
-                self.note(Outcome::Client);
-                Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
-            }
-            Ok(Fate::HandedOver | Fate::Pages(..) | Fate::Challenged) => {
-                unreachable!("a stream that is logged in by a task is served by it")
-            }
-            Err(error) => {
-                self.count(&error);
-                Err(error)
-            }
-        }
+        self.note(Outcome::Client);
+        Ok(stream::serve(stream, *admitted, Arc::clone(&self.hub)).await?)
     }
 
     fn note(&self, outcome: Outcome) {
@@ -312,38 +257,78 @@ impl Front {
             | AcceptError::Unverified(_)
             | AcceptError::Proxy(_)
             | AcceptError::Full(_)
+            | AcceptError::GaveWay
             | AcceptError::Stopping
             | AcceptError::Session(_) => {}
         }
     }
 
+    /// A place for a socket that has said nothing, and of which nothing is known but where it comes
+    /// from.
+    fn begin_socket<S: Socket>(
+        &self,
+        peer: Option<SocketAddr>,
+        options: &ListenOptions,
+    ) -> Result<Pending<'_>, AcceptError> {
+        // Else one network could take all places by saying nothing.
+        if !options.proxy_protocol.is_due(peer) {
+            let mut conn = ConnMeta::default();
+            (conn.socket_peer, conn.is_unix) = (peer, S::IS_UNIX);
+            let trusted = &options.trusted_proxies;
+            self.hub.admit_network(&conn, trusted.are_at(&conn))?;
+        }
+        match options.only_redirects {
+            true => self.begin(),
+            false => self.begin_login(),
+        }
+    }
+
+    /// A place for a stream of somebody who embeds the relay.
+    fn begin_stream(&self, conn: &ConnMeta) -> Result<Pending<'_>, AcceptError> {
+        let begin = || {
+            let pending = self.begin_login()?;
+            self.hub.admit_network(conn, false)?;
+            pending.has_spoken();
+            Ok(pending)
+        };
+        begin().inspect_err(|error| self.count(error))
+    }
+
+    /// A place on the way to a login, where there is room for one more client.
     fn begin_login(&self) -> Result<Pending<'_>, AcceptError> {
-        let gauges = self.hub.metrics.gauges();
+        let pending = self.begin()?;
+        self.hub.has_room()?;
+        Ok(pending)
+    }
+
+    fn begin(&self) -> Result<Pending<'_>, AcceptError> {
         let tunables = self.hub.tunables();
-        let clients = usize::try_from(gauges.connections.get()).unwrap_or(usize::MAX);
         if self.hub.is_stopping() {
             return Err(AcceptError::Stopping);
         }
         let max_bytes = tunables.max_pending_bytes;
         let pending = self.logins.begin(tunables.max_logins_pending, max_bytes);
-        let pending = pending.and_then(|pending| match clients < tunables.max_clients {
-            true => Ok(pending),
-            false => Err(Budget::Clients),
-        });
-        pending.map_err(|budget| {
-            gauges.rejected_connections.add(1);
-            budget.into()
-        })
+        Ok(pending.inspect_err(|_| self.hub.metrics.gauges().rejected_connections.add(1))?)
     }
 
+    /// Reads the PROXY header, if one is due, for which somebody has `waited` already; returns how
+    /// long the next step has been waited for.
     async fn receive_proxy_header<S: Socket>(
         &self,
         socket: &mut S,
         conn: &mut ConnMeta,
-    ) -> Result<(), AcceptError> {
+        options: &ListenOptions,
+        waited: Duration,
+    ) -> Result<Duration, AcceptError> {
+        if !options.proxy_protocol.is_due(conn.socket_peer) {
+            return Ok(waited);
+        }
         let limit = self.hub.tunables().proxy_header_timeout;
         let counts = self.hub.metrics.proxy_headers();
-        Ok(proxy_protocol::receive(socket, conn, limit, counts).await?)
+        proxy_protocol::receive(socket, conn, limit.saturating_sub(waited), counts).await?;
+        let is_trusted = options.trusted_proxies.are_at(conn);
+        self.hub.admit_network(conn, is_trusted)?;
+        Ok(Duration::ZERO)
     }
 }
 
@@ -362,35 +347,4 @@ fn accepted<S: Socket>(
 }
 
 #[cfg(test)]
-mod tests {
-    use derp_proto::NodePrivate;
-    use derp_verify::AllowAll;
-
-    use super::*;
-
-    /// Each future that is handed on by value is there twice, and so in each that it is handed to;
-    /// and all of it is moved about for each connection.
-    #[tokio::test]
-    async fn the_steps_before_a_session_take_six_kilobytes_and_silence_far_less() {
-        let private = NodePrivate::from_random([1; 32]);
-        let tunables = crate::Tunables::default();
-        let hub = Hub::new(&private, Vec::new(), Arc::new(AllowAll), tunables, 1);
-        let front = Front {
-            hub: Arc::new(hub),
-            pages: Arc::default(),
-            logins: Logins::default(),
-        };
-        let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
-        let mut conn = ConnMeta::default();
-        let options = ListenOptions::default();
-        let pending = front.begin_login().unwrap();
-        let left = Duration::from_secs(15);
-        let login = front.log_in_socket(socket, &mut conn, &options, &pending, left);
-        assert!(size_of_val(&login) < 6 << 10, "{}", size_of_val(&login));
-        drop(login);
-        let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
-        let mut conn = None;
-        let silent = front.accept_socket(socket, &None, &mut conn, &options);
-        assert!(size_of_val(&silent) < 640, "{}", size_of_val(&silent));
-    }
-}
+mod tests;

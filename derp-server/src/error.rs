@@ -20,10 +20,10 @@ pub enum AcceptError {
     /// The proxy in front did not say, as it should, where the connection comes from.
     #[error(transparent)]
     Proxy(#[from] ProxyHeaderError),
-    /// TLS did not come to stand.
+    /// The TLS handshake failed.
     #[error("TLS handshake failed")]
     Tls(#[source] io::Error),
-    /// Nothing is known that the client could be shown for its name.
+    /// No certificate matches the name that the client asked for.
     #[error("no certificate for this connection")]
     NoCertificate,
     /// The request is none that is answered.
@@ -49,6 +49,9 @@ pub enum AcceptError {
     /// There are as many as may be.
     #[error(transparent)]
     Full(#[from] Budget),
+    /// It had said nothing or had not proven a key, and there was no room for others.
+    #[error("made room for another connection")]
+    GaveWay,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,

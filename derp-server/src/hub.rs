@@ -100,6 +100,18 @@ impl Hub {
         refusals.tell(key, now)
     }
 
+    /// Whether there is room for one more client. Those that are about to come are not counted:
+    /// it is asked again when they have logged in.
+    pub(crate) fn has_room(&self) -> Result<(), Budget> {
+        let gauges = self.metrics.gauges();
+        let clients = usize::try_from(gauges.connections.get()).unwrap_or(usize::MAX);
+        if clients < self.tunables().max_clients {
+            return Ok(());
+        }
+        gauges.rejected_connections.add(1);
+        Err(Budget::Clients)
+    }
+
     /// Whether one more connection may come from there.
     pub(crate) fn admit_network(
         &self,

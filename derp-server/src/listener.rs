@@ -236,12 +236,7 @@ async fn serve<S: Socket>(
     }
     // Made once it has said something.
     let mut conn = None;
-    let result = if options.only_redirects {
-        // In a box, so that clients' tasks are no larger for it.
-        Box::pin(front.serve_port_80(socket, peer, &mut conn, options)).await
-    } else {
-        front.accept_socket(socket, peer, &mut conn, options).await
-    };
+    let result = front.accept_socket(socket, peer, &mut conn, options).await;
     // By now a proxy may have said who it was.
     let client = conn.map_or(*peer, |conn| conn.client_addr());
     match result {

@@ -57,6 +57,7 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
         read_hello(stream, greeted, received, hub, pending).await
     };
     let hello = within("login", tunables.client_info_timeout, pin!(answered)).await?;
+    pending.has_proven();
     let is_mesh_peer = hello
         .info()
         .mesh_key
@@ -74,10 +75,11 @@ pub(crate) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
             gone = hang_up(stream, received, pending) => return Err(gone),
         }
     };
-    // All that took a while, in which the server may have begun to end.
+    // All that took a while, in which the server may have begun to end, or others have come.
     if hub.is_stopping() {
         return Err(AcceptError::Stopping);
     }
+    hub.has_room()?;
     let mut nonce = [0; derp_proto::NONCE_LEN];
     fill_random(&mut nonce);
     let mut server_info = Vec::new();
@@ -202,12 +204,22 @@ pub(crate) async fn read_more<S: AsyncRead + Unpin>(
 ///
 /// The step is pinned elsewhere: a future that is handed on has its place in each that it was
 /// handed to, and these are large.
-pub(crate) async fn within<T>(
+pub(crate) fn within<T>(
     stage: &'static str,
     limit: Duration,
     step: impl Future<Output = Result<T, AcceptError>> + Unpin,
+) -> impl Future<Output = Result<T, AcceptError>> {
+    within_rest(stage, limit, Duration::ZERO, step)
+}
+
+/// The same for a step that somebody has `waited` for already.
+pub(crate) async fn within_rest<T>(
+    stage: &'static str,
+    limit: Duration,
+    waited: Duration,
+    step: impl Future<Output = Result<T, AcceptError>> + Unpin,
 ) -> Result<T, AcceptError> {
-    match tokio::time::timeout(limit, step).await {
+    match tokio::time::timeout(limit.saturating_sub(waited), step).await {
         Ok(result) => result,
         Err(_) => Err(AcceptError::TooSlow { stage, limit }),
     }

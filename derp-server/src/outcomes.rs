@@ -40,13 +40,17 @@ outcomes! {
     FullOfLogins "pending_logins",
     /// They hold as many bytes as they may.
     FullOfBytes "pending_login_bytes",
+    /// It had said nothing or had no key, and made room for another.
+    GaveWay "gave_way",
+    /// As many connections for pages are there as may be: it had one answer.
+    FullOfPages "page_connections",
     /// Its network comes too often.
     NetworkRate "network_rate",
     /// Its key comes too often.
     KeyRate "key_rate",
     /// The PROXY header was missing or wrong.
     ProxyHeader "proxy_header",
-    /// TLS did not come to stand.
+    /// The TLS handshake failed.
     Tls "tls",
     /// There was no certificate to show.
     NoCertificate "no_certificate",
@@ -80,6 +84,7 @@ impl Outcome {
             AcceptError::Denied(_) => Self::Denied,
             AcceptError::Unverified(_) => Self::Unverified,
             AcceptError::Full(budget) => budget.outcome(),
+            AcceptError::GaveWay => Self::GaveWay,
             AcceptError::Stopping => Self::Stopping,
             // It was a client.
             AcceptError::Session(_) => Self::Client,

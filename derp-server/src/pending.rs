@@ -1,14 +1,40 @@
-//! Connections on their way to a login: how many there are, and how many bytes they hold.
+//! Connections on their way to a login: how many there are, how many bytes they hold, and which of
+//! them makes room for another where there are too many.
+//!
+//! Whoever says nothing costs nothing, and could take all places for as long as the first step may
+//! take. So the oldest that is silent goes before anybody is refused a place; and where bytes are
+//! short, the oldest that has not proven a key.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use crate::error::Budget;
 
-/// Counts them, all together.
+/// All of them.
 #[derive(Debug, Default)]
-pub(crate) struct Logins {
-    connections: AtomicUsize,
-    bytes: AtomicUsize,
+pub(crate) struct Logins(Mutex<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    /// Those that have a place, by age; as many as [`Logins::begin`] allows.
+    taken: BTreeMap<u64, Place>,
+    /// Those of them that have said nothing.
+    silent: BTreeSet<u64>,
+    /// Those of them that have said something, and have not proven a key.
+    unproven: BTreeSet<u64>,
+    /// What all of them hold.
+    bytes: usize,
+    next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// How many bytes came and are kept.
+    held: usize,
+    /// Whom to tell when the place is taken away.
+    waker: Option<Waker>,
 }
 
 /// One connection on its way; what it holds is given back when it is dropped.
@@ -16,47 +42,120 @@ pub(crate) struct Logins {
 pub(crate) struct Pending<'a> {
     logins: &'a Logins,
     max_bytes: usize,
-    held: AtomicUsize,
+    number: u64,
 }
 
 impl Logins {
-    /// Lets one more set out, unless there are `max` already; all may hold `max_bytes` together.
+    /// Lets one more set out, which has said nothing; where there are `max` already, in the place of
+    /// the oldest that has not either. All may hold `max_bytes` together.
     pub(crate) fn begin(&self, max: usize, max_bytes: usize) -> Result<Pending<'_>, Budget> {
-        // The guard takes it back in any case.
-        let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let pending = Pending {
+        let mut places = self.lock();
+        if places.taken.len() >= max {
+            let oldest = places.silent.first().copied().ok_or(Budget::Logins)?;
+            places.shed(oldest);
+        }
+        let number = places.next;
+        places.next += 1;
+        places.taken.insert(number, Place::default());
+        places.silent.insert(number);
+        Ok(Pending {
             logins: self,
             max_bytes,
-            held: AtomicUsize::new(0),
-        };
-        if before < max {
-            Ok(pending)
-        } else {
-            Err(Budget::Logins)
+            number,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_nobody_silent(&self) -> bool {
+        self.lock().silent.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().taken.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn remove(&mut self, number: u64) -> Option<Place> {
+        self.silent.remove(&number);
+        self.unproven.remove(&number);
+        let place = self.taken.remove(&number)?;
+        self.bytes -= place.held;
+        Some(place)
+    }
+
+    /// Takes a connection's place away, and lets it know.
+    fn shed(&mut self, number: u64) {
+        if let Some(waker) = self.remove(number).and_then(|place| place.waker) {
+            waker.wake();
         }
     }
 }
 
 impl Pending<'_> {
-    /// Holds so many bytes more, which have come and are kept.
+    /// It has said something.
+    pub(crate) fn has_spoken(&self) {
+        let mut places = self.logins.lock();
+        if places.silent.remove(&self.number) {
+            places.unproven.insert(self.number);
+        }
+    }
+
+    /// It has proven its key, and makes no room for anybody any more.
+    pub(crate) fn has_proven(&self) {
+        self.logins.lock().unproven.remove(&self.number);
+    }
+
+    /// Holds so many bytes more, which have come and are kept. Where all together hold too many,
+    /// the oldest give way that have not proven a key.
     ///
     /// # Errors
-    /// All together would hold too many: then it is this one that has to go.
+    /// It is this one that has to go.
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), Budget> {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-        let before = self.logins.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.max_bytes {
-            return Err(Budget::PendingBytes);
+        let mut places = self.logins.lock();
+        // Without a place it is on its way out; see `shed`.
+        let Some(place) = places.taken.get_mut(&self.number) else {
+            return Ok(());
+        };
+        place.held += bytes;
+        places.bytes += bytes;
+        while places.bytes > self.max_bytes {
+            match places.unproven.first().copied() {
+                Some(oldest) if oldest != self.number => places.shed(oldest),
+                _ => return Err(Budget::PendingBytes),
+            }
         }
         Ok(())
+    }
+
+    /// Waits until its place is taken away.
+    pub(crate) async fn shed(&self) {
+        poll_fn(|cx| self.poll_shed(cx)).await;
+    }
+
+    /// Ready once its place is taken away.
+    pub(crate) fn poll_shed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut places = self.logins.lock();
+        let Some(place) = places.taken.get_mut(&self.number) else {
+            return Poll::Ready(());
+        };
+        match &mut place.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        let held = self.held.load(Ordering::Relaxed);
-        self.logins.bytes.fetch_sub(held, Ordering::Relaxed);
-        self.logins.connections.fetch_sub(1, Ordering::Relaxed);
+        // Where it was taken away, somebody else may have it already.
+        self.logins.lock().remove(self.number);
     }
 }
 
@@ -64,18 +163,68 @@ impl Drop for Pending<'_> {
 mod tests {
     use super::*;
 
+    fn is_shed(pending: &Pending<'_>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        pending.poll_shed(&mut context).is_ready()
+    }
+
+    fn spoken(logins: &Logins, max: usize) -> Result<Pending<'_>, Budget> {
+        let pending = logins.begin(max, 100)?;
+        pending.has_spoken();
+        Ok(pending)
+    }
+
     #[test]
     fn what_one_held_is_there_for_the_next() {
         let logins = Logins::default();
-        let first = logins.begin(2, 100).unwrap();
-        let second = logins.begin(2, 100).unwrap();
+        let first = spoken(&logins, 2).unwrap();
+        let second = spoken(&logins, 2).unwrap();
         assert_eq!(logins.begin(2, 100).unwrap_err(), Budget::Logins);
         assert_eq!((first.hold(60), second.hold(40)), (Ok(()), Ok(())));
+        first.has_proven();
         assert_eq!(second.hold(1), Err(Budget::PendingBytes));
         drop(second);
         assert_eq!(first.hold(40), Ok(()));
         drop(first);
-        let third = logins.begin(1, 100).unwrap();
+        let third = spoken(&logins, 1).unwrap();
         assert_eq!(third.hold(100), Ok(()));
+    }
+
+    #[test]
+    fn the_oldest_that_is_silent_makes_room() {
+        let logins = Logins::default();
+        let [first, second, third] = [(); 3].map(|()| logins.begin(3, 100).unwrap());
+        first.has_spoken();
+        let fourth = logins.begin(3, 100).unwrap();
+        let gone = [&first, &second, &third, &fourth].map(is_shed);
+        assert_eq!(gone, [false, true, false, false]);
+        // Its place is not given back twice.
+        drop(second);
+        let fifth = logins.begin(3, 100).unwrap();
+        assert!(is_shed(&third));
+        for pending in [fourth, fifth] {
+            pending.has_spoken();
+        }
+        assert_eq!(logins.0.lock().unwrap().taken.len(), 1, "two have gone");
+    }
+
+    #[test]
+    fn where_bytes_are_short_the_oldest_without_a_key_makes_room() {
+        let logins = Logins::default();
+        let all = [(); 4].map(|()| spoken(&logins, 4).unwrap());
+        let [first, second, third, fourth] = &all;
+        for pending in [first, second, third] {
+            assert_eq!(pending.hold(30), Ok(()));
+        }
+        first.has_proven();
+        assert_eq!(fourth.hold(30), Ok(()));
+        let gone = |all: &[Pending<'_>; 4]| all.each_ref().map(is_shed);
+        assert_eq!(gone(&all), [false, true, false, false]);
+        // Who is without a place holds nothing either.
+        assert_eq!(second.hold(1000), Ok(()));
+        assert_eq!(third.hold(1000), Err(Budget::PendingBytes));
+        assert_eq!(gone(&all), [false, true, false, false]);
+        drop(all);
+        assert_eq!(logins.0.lock().unwrap().bytes, 0);
     }
 }

@@ -108,6 +108,7 @@ impl ServerBuilder {
             hub: Arc::clone(&hub),
             pages: Arc::new(self.pages),
             logins: Default::default(),
+            page_places: Default::default(),
         };
         // From here on, dropping it stops the threads that there are, should one more be refused.
         let server = Server {

@@ -64,10 +64,15 @@ pub struct Tunables {
     pub verify_timeout: Duration,
     /// The longest ClientInfo frame, in bytes. The reference takes 262,144.
     pub max_client_info_len: usize,
-    /// How many connections may be on their way to a login.
+    /// How many connections may be on their way to a login. For one more, the oldest goes that has
+    /// said nothing.
     pub max_logins_pending: usize,
-    /// How many bytes connections may hold that are on their way to a login, all together.
+    /// How many bytes connections may hold that are on their way to a login, all together. Beyond
+    /// it, the oldest go that have not proven a key.
     pub max_pending_bytes: usize,
+    /// How many connections pages may be served on; others have one answer each, which counts among
+    /// logins. Where half of them are there, no connection is kept after an answer.
+    pub max_page_connections: usize,
     /// How many bytes of frames that they have not finished clients may make the relay hold, all
     /// together. Beyond it, those that have held the most for the longest are closed.
     pub max_unfinished_bytes: usize,
@@ -123,6 +128,7 @@ impl Default for Tunables {
             max_client_info_len: derp_proto::MAX_CLIENT_INFO_LEN,
             max_logins_pending: 4096,
             max_pending_bytes: 64 << 20,
+            max_page_connections: 1024,
             max_unfinished_bytes: 64 << 20,
             network_login_rate: Some(LoginRate {
                 per_second: 50.0,

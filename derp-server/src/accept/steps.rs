@@ -17,10 +17,10 @@ use super::{BoxedIo, Fate, Front};
 use crate::admitted::{Admitted, Rest};
 use crate::error::AcceptError;
 use crate::forwarded::TrustedProxies;
-use crate::http::{self, Route, Upgrade};
-use crate::inbox::{Inbox, Message};
+use crate::http::{self, Head, HeadReader, Route, Upgrade};
+use crate::inbox::Message;
 use crate::listener::ListenOptions;
-use crate::login::{LoggedIn, fill_random, log_in, read_more, within};
+use crate::login::{LoggedIn, fill_random, log_in, read_more, within, within_rest};
 use crate::peer::{Identity, Owner, Peer};
 use crate::pending::Pending;
 use crate::records::RecordAligned;
@@ -35,6 +35,22 @@ use crate::wire::Wire;
 /// What a TLS handshake holds at most of what has come: a record, which its hello mostly fits into.
 const MAX_HELLO_LEN: usize = 16 << 10;
 
+/// How a client is served: by whom, and by which way its bytes come and go.
+struct Link {
+    owner: Owner,
+    sink: Sink,
+    opener: Option<Box<Opener>>,
+    rest: Rest,
+}
+
+/// The same for a worker that is yet to be chosen.
+struct OwnLink {
+    wire: Wire,
+    seal: Seal,
+    opener: Option<Box<Opener>>,
+    rest: Rest,
+}
+
 impl Front {
     pub(super) async fn log_in_socket<S: Socket>(
         &self,
@@ -42,31 +58,33 @@ impl Front {
         conn: &mut ConnMeta,
         options: &ListenOptions,
         pending: &Pending<'_>,
-        left: Duration,
+        waited: Duration,
     ) -> Result<Fate<BoxedIo>, AcceptError> {
         let tunables = self.hub.tunables();
         let login = async {
-            if options.proxy_protocol.is_due(conn.socket_peer) {
-                self.receive_proxy_header(&mut socket, conn).await?;
-            }
+            let waited = self
+                .receive_proxy_header(&mut socket, conn, options, waited)
+                .await?;
             let trusted = &options.trusted_proxies;
-            self.hub.admit_network(conn, trusted.are_at(conn))?;
             let Some(tls) = &options.tls else {
-                return self.log_in_plain(socket, conn, trusted, pending).await;
+                return self
+                    .log_in_plain(socket, conn, trusted, pending, waited)
+                    .await;
             };
             let config = tls.config_for(conn).ok_or(AcceptError::NoCertificate)?;
             let handshake = async {
                 let mut aligned = RecordAligned::new(socket);
-                // Until a client has said something it costs no more than its socket.
-                aligned.has_record().await.map_err(AcceptError::Tls)?;
                 // What is kept of it is not larger, and as large at most.
                 pending.hold(MAX_HELLO_LEN)?;
+                // Before that, there is nothing to make room for TLS's own state for.
+                aligned.has_record().await.map_err(AcceptError::Tls)?;
                 // In a box, for it is large, and handed on several times.
                 let stream = TlsAcceptor::from(config).accept(aligned).await;
                 Ok(Box::new(stream.map_err(AcceptError::Tls)?))
             };
+            let limit = tunables.tls_timeout;
             let handshake =
-                async { within("TLS handshake", tunables.tls_timeout, pin!(handshake)).await };
+                async { within_rest("TLS handshake", limit, waited, pin!(handshake)).await };
             let (stream, secrets) = SecretCapture::run(pin!(handshake)).await;
             let mut stream = stream?;
             note_tls(conn, &stream);
@@ -77,7 +95,7 @@ impl Front {
             self.log_in_tls(stream, secrets, conn, trusted, pending)
                 .await
         };
-        within("login", left, pin!(login)).await
+        within_rest("login", tunables.login_timeout, waited, pin!(login)).await
     }
 
     async fn log_in_plain<S: Socket>(
@@ -86,45 +104,30 @@ impl Front {
         conn: &mut ConnMeta,
         trusted: &TrustedProxies,
         pending: &Pending<'_>,
+        waited: Duration,
     ) -> Result<Fate<BoxedIo>, AcceptError> {
-        let (received, upgrade) = match self
-            .read_request(&mut socket, conn, trusted, pending)
+        let (mut received, upgrade) = match self
+            .read_request(&mut socket, conn, trusted, pending, waited)
             .await?
         {
             Ok(upgrade) => upgrade,
             Err(received) => return Ok(Fate::Pages(Box::new(socket), received)),
         };
-        let Upgrade::Derp(derp) = &upgrade else {
+        let (Upgrade::Derp(derp), false) = (&upgrade, self.hub.workers().is_empty()) else {
             return self
-                .log_in_any(socket, received, &upgrade, conn, pending)
+                .log_in_for_task(socket, received, &upgrade, conn, pending)
                 .await;
         };
-        let Some(worker) = self.hub.least_loaded_worker() else {
-            return self
-                .log_in_any(socket, received, &upgrade, conn, pending)
-                .await;
-        };
-        let (worker, is_not_ideal) = (Arc::clone(worker), derp.ideal_node);
-        let mut received = received;
         let head = http::upgrade_response(&upgrade, &self.hub.public_key());
         let login = log_in(&mut socket, &head, &mut received, conn, &self.hub, pending).await?;
         self.bound_unsent(&socket, &login);
-        let wire = Wire::Socket(socket.into_fd()?);
-        let owner = Owner::Worker {
-            wire,
-            inbox: Arc::clone(&worker),
+        let link = OwnLink {
+            wire: Wire::Socket(socket.into_fd()?),
+            seal: Seal::Plain,
+            opener: None,
+            rest: Rest::new(&received, &[]),
         };
-        let rest = Rest::new(&received, &[]);
-        let admitted = self.admitted(
-            login,
-            conn,
-            is_not_ideal,
-            owner,
-            Sink::Direct(Seal::Plain),
-            None,
-            rest,
-        );
-        hand_over(&worker, admitted);
+        self.hand_over(login, conn, derp.ideal_node, link);
         Ok(Fate::HandedOver)
     }
 
@@ -136,36 +139,23 @@ impl Front {
         trusted: &TrustedProxies,
         pending: &Pending<'_>,
     ) -> Result<Fate<BoxedIo>, AcceptError> {
-        let (received, upgrade) = match self
-            .read_request(&mut stream, conn, trusted, pending)
+        let (mut received, upgrade) = match self
+            .read_request(&mut stream, conn, trusted, pending, Duration::ZERO)
             .await?
         {
             Ok(upgrade) => upgrade,
             Err(received) => return Ok(Fate::Pages(stream, received)),
         };
-        let tunables = self.hub.tunables();
-        let (
-            CapturedSecrets {
-                client: Some(client),
-                server: Some(server),
-            },
-            true,
-        ) = (
-            secrets,
-            tunables.own_record_layer && conn.tls == Some(TlsVersion::V1_3),
-        )
+        let is_own = self.hub.tunables().own_record_layer
+            && conn.tls == Some(TlsVersion::V1_3)
+            && !self.hub.workers().is_empty();
+        let (Upgrade::Derp(derp), Some(client), Some(server), true) =
+            (&upgrade, secrets.client, secrets.server, is_own)
         else {
             return self
-                .log_in_any(stream, received, &upgrade, conn, pending)
+                .log_in_for_task(stream, received, &upgrade, conn, pending)
                 .await;
         };
-        let (Upgrade::Derp(derp), Some(worker)) = (&upgrade, self.hub.least_loaded_worker()) else {
-            return self
-                .log_in_any(stream, received, &upgrade, conn, pending)
-                .await;
-        };
-        let (worker, is_not_ideal) = (Arc::clone(worker), derp.ideal_node);
-        let mut received = received;
         let head = http::upgrade_response(&upgrade, &self.hub.public_key());
         let login = log_in(&mut stream, &head, &mut received, conn, &self.hub, pending).await?;
 
@@ -180,15 +170,13 @@ impl Front {
         let numbers = tls.dangerous_extract_secrets().map_err(tls_error)?;
         let opener = Opener::new(suite, client, numbers.rx.0).map_err(tls_error)?;
         let sealer = Sealer::new(suite, server, numbers.tx.0).map_err(tls_error)?;
-        let owner = Owner::Worker {
+        let link = OwnLink {
             wire: Wire::Socket(socket.into_fd()?),
-            inbox: Arc::clone(&worker),
+            seal: Seal::Tls13(Box::new(sealer)),
+            opener: Some(Box::new(opener)),
+            rest: Rest::new(&received, &sealed),
         };
-        let sink = Sink::Direct(Seal::Tls13(Box::new(sealer)));
-        let rest = Rest::new(&received, &sealed);
-        let opener = Some(Box::new(opener));
-        let admitted = self.admitted(login, conn, is_not_ideal, owner, sink, opener, rest);
-        hand_over(&worker, admitted);
+        self.hand_over(login, conn, derp.ideal_node, link);
         Ok(Fate::HandedOver)
     }
 
@@ -196,21 +184,20 @@ impl Front {
         &self,
         mut stream: S,
         conn: &ConnMeta,
+        pending: &Pending<'_>,
     ) -> Result<Fate<BoxedIo>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let pending = &self.begin_login()?;
-        self.hub.admit_network(conn, false)?;
         let nobody = TrustedProxies::default();
         let mut conn = conn.clone();
         let login = async {
             match self
-                .read_request(&mut stream, &mut conn, &nobody, pending)
+                .read_request(&mut stream, &mut conn, &nobody, pending, Duration::ZERO)
                 .await?
             {
                 Ok((received, upgrade)) => {
-                    self.log_in_any(stream, received, &upgrade, &conn, pending)
+                    self.log_in_for_task(stream, received, &upgrade, &conn, pending)
                         .await
                 }
                 Err(received) => Ok(Fate::Pages(Box::new(stream) as BoxedIo, received)),
@@ -219,7 +206,24 @@ impl Front {
         within("login", self.hub.tunables().login_timeout, pin!(login)).await
     }
 
-    /// Logs in over a stream that a task will serve.
+    /// Logs in over a stream that this task will serve.
+    async fn log_in_for_task<S>(
+        &self,
+        stream: S,
+        received: Vec<u8>,
+        upgrade: &Upgrade,
+        conn: &ConnMeta,
+        pending: &Pending<'_>,
+    ) -> Result<Fate<BoxedIo>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let login = self.log_in_any(stream, received, upgrade, conn, pending);
+        let (stream, admitted) = login.await?;
+        Ok(Fate::Serve(stream, admitted))
+    }
+
+    /// Logs in over any stream.
     pub(super) async fn log_in_any<S>(
         &self,
         mut stream: S,
@@ -227,7 +231,7 @@ impl Front {
         upgrade: &Upgrade,
         conn: &ConnMeta,
         pending: &Pending<'_>,
-    ) -> Result<Fate<BoxedIo>, AcceptError>
+    ) -> Result<(BoxedIo, Box<Admitted>), AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -237,7 +241,7 @@ impl Front {
                 let login =
                     log_in(&mut stream, &head, &mut received, conn, &self.hub, pending).await?;
                 let admitted = self.for_task(login, conn, received, derp.ideal_node);
-                Ok(Fate::Serve(Box::new(stream), Box::new(admitted)))
+                Ok((Box::new(stream), admitted))
             }
             Upgrade::WebSocket { .. } => {
                 self.hub.metrics.gauges().websocket_accepts.add(1);
@@ -247,7 +251,7 @@ impl Front {
                 let login =
                     log_in(&mut stream, &[], &mut received, conn, &self.hub, pending).await?;
                 let admitted = self.for_task(login, conn, received, false);
-                Ok(Fate::Serve(Box::new(stream), Box::new(admitted)))
+                Ok((Box::new(stream), admitted))
             }
         }
     }
@@ -260,29 +264,12 @@ impl Front {
         conn: &mut ConnMeta,
         trusted: &TrustedProxies,
         pending: &Pending<'_>,
+        waited: Duration,
     ) -> Result<Result<(Vec<u8>, Upgrade), Vec<u8>>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut received = Vec::new();
-        let read = async {
-            loop {
-                match http::read_head(&received) {
-                    Ok(Some(head)) => return Ok(Ok(head)),
-                    Ok(None) => read_more(stream, &mut received, pending).await?,
-                    Err(error) => return Ok(Err(error)),
-                }
-            }
-        };
-        let read = within("request", self.hub.tunables().head_timeout, pin!(read)).await?;
-        let head = match read {
-            Ok(head) => head,
-            Err(error) => {
-                stream.write_all(&http::refusal(error)).await?;
-                http::close(stream).await;
-                return Err(AcceptError::Request("not understood"));
-            }
-        };
+        let (mut received, head) = self.read_head(stream, pending, waited).await?;
         match head.route {
             Route::Upgrade(upgrade) if self.pages.serves_derp() => {
                 trusted.note_head(&received[..head.len], conn);
@@ -293,35 +280,84 @@ impl Front {
         }
     }
 
+    /// Reads the head of a connection's first request, and returns all that has come with it. One
+    /// that is not understood is answered.
+    pub(super) async fn read_head<S>(
+        &self,
+        stream: &mut S,
+        pending: &Pending<'_>,
+        waited: Duration,
+    ) -> Result<(Vec<u8>, Head), AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (mut received, mut reader) = (Vec::new(), HeadReader::default());
+        let read = async {
+            loop {
+                match reader.read(&received) {
+                    Ok(Some(head)) => return Ok(Ok(head)),
+                    Ok(None) => read_more(stream, &mut received, pending).await?,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        let limit = self.hub.tunables().head_timeout;
+        let read = within_rest("request", limit, waited, pin!(read)).await?;
+        match read {
+            Ok(head) => Ok((received, head)),
+            Err(error) => {
+                stream.write_all(&http::refusal(error)).await?;
+                http::close(stream).await;
+                Err(AcceptError::Request("not understood"))
+            }
+        }
+    }
+
     pub(super) fn for_task(
         &self,
         login: LoggedIn,
         conn: &ConnMeta,
         received: Vec<u8>,
         is_not_ideal: bool,
-    ) -> Admitted {
-        let sink = Sink::Queued {
-            waker: None,
-            is_stuck: false,
+    ) -> Box<Admitted> {
+        let link = Link {
+            owner: Owner::Task,
+            sink: Sink::Queued {
+                waker: None,
+                is_stuck: false,
+            },
+            opener: None,
+            rest: Rest::new(&received, &[]),
         };
-        let rest = Rest::new(&received, &[]);
-        self.admitted(login, conn, is_not_ideal, Owner::Task, sink, None, rest)
+        self.admitted(login, conn, is_not_ideal, link)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one thing that the login found out"
-    )]
+    /// Has the worker serve a client that serves the fewest now that it has logged in: logins take
+    /// a while, and connections are served by one worker for days.
+    fn hand_over(&self, login: LoggedIn, conn: &ConnMeta, is_not_ideal: bool, link: OwnLink) {
+        let worker = self.hub.least_loaded_worker();
+        let worker = worker.expect("workers that were there stay");
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        let link = Link {
+            owner: Owner::Worker {
+                wire: link.wire,
+                inbox: Arc::clone(worker),
+            },
+            sink: Sink::Direct(link.seal),
+            opener: link.opener,
+            rest: link.rest,
+        };
+        let admitted = self.admitted(login, conn, is_not_ideal, link);
+        worker.post(Message::Serve(admitted));
+    }
+
     fn admitted(
         &self,
         login: LoggedIn,
         conn: &ConnMeta,
         is_not_ideal: bool,
-        owner: Owner,
-        sink: Sink,
-        opener: Option<Box<Opener>>,
-        rest: Rest,
-    ) -> Admitted {
+        link: Link,
+    ) -> Box<Admitted> {
         let info = login.hello.info();
         let who = Identity {
             key: login.hello.key(),
@@ -331,15 +367,16 @@ impl Front {
         };
         tracing::debug!(conn = %who.id, client = ?who.key, addr = ?who.addr, "client logged in");
         let tunables = self.hub.tunables();
-        Admitted {
-            peer: Arc::new(Peer::new(who, owner, sink, Arc::clone(&self.hub.queued))),
+        let queued = Arc::clone(&self.hub.queued);
+        Box::new(Admitted {
+            peer: Arc::new(Peer::new(who, link.owner, link.sink, queued)),
             server_info: login.server_info,
-            opener,
-            rest,
+            opener: link.opener,
+            rest: link.rest,
             terms: login.terms,
             is_not_ideal,
             keep_alive: tunables.keep_alive + random_below(tunables.keep_alive_jitter),
-        }
+        })
     }
 
     /// Links between relays carry many clients' packets, and are not bounded.
@@ -351,11 +388,6 @@ impl Front {
             tracing::debug!(%error, "cannot bound what the kernel holds");
         }
     }
-}
-
-fn hand_over(worker: &Inbox, admitted: Admitted) {
-    worker.load.fetch_add(1, Ordering::Relaxed);
-    worker.post(Message::Serve(Box::new(admitted)));
 }
 
 fn note_tls<S>(conn: &mut ConnMeta, stream: &TlsStream<RecordAligned<S>>) {

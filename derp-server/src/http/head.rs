@@ -131,6 +131,35 @@ impl HeadError {
     }
 }
 
+/// Reads a head that comes in pieces. Only the end of a line can complete one, so that a head that
+/// comes byte by byte is not read from its beginning for each of them.
+#[derive(Debug, Default)]
+pub(crate) struct HeadReader {
+    seen: usize,
+}
+
+impl HeadReader {
+    /// Reads the head at the front of `buf`, which is what it was the last time and more behind it;
+    /// `None` asks for more bytes.
+    ///
+    /// # Errors
+    /// As [`read_head`].
+    pub(crate) fn read(&mut self, buf: &[u8]) -> Result<Option<Head>, HeadError> {
+        match self.is_worth_it(buf) {
+            true => read_head(buf),
+            false => Ok(None),
+        }
+    }
+
+    fn is_worth_it(&mut self, buf: &[u8]) -> bool {
+        // The first bytes tell whether it is HTTP at all.
+        let is_first = self.seen == 0;
+        let fresh = buf.get(self.seen..).unwrap_or_default();
+        self.seen = buf.len();
+        is_first || buf.len() >= MAX_HEAD_LEN || fresh.contains(&b'\n')
+    }
+}
+
 /// Reads the request head at the front of `buf`; `None` asks for more bytes.
 ///
 /// # Errors

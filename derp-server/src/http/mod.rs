@@ -19,6 +19,7 @@ pub(crate) mod head;
 mod home;
 mod mount;
 mod pages;
+mod places;
 mod serve;
 mod tunnel;
 mod upgrade;
@@ -27,7 +28,8 @@ pub use home::{Home, HomeError};
 pub use mount::{Mounted, MountedStream, Upgrading, mount};
 pub use pages::{Connect, Extra, NoExtra, Pages, PagesConfig, UnknownPaths};
 
-pub(crate) use head::{Route, Upgrade, read_head};
+pub(crate) use head::{Head, HeadReader, Route, Upgrade};
+pub(crate) use places::{PagePlace, PagePlaces};
 pub(crate) use serve::{Asked, Wanted, close, serve_pages, serve_port_80};
 pub(crate) use tunnel::tunnel;
 pub(crate) use upgrade::{refusal, upgrade_response};

@@ -22,7 +22,8 @@ use super::head::{self, HeadError, MAX_HEAD_LEN, MAX_HEADERS, Route, Upgrade};
 use super::pages::{Connect, Pages, text};
 use crate::forwarded::TrustedProxies;
 
-/// How long a request head may take, and how long a connection may be idle before it.
+/// How long the head of a request after the first may take, and how long a connection may be idle
+/// before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many requests are answered on one connection.
@@ -55,7 +56,7 @@ pub(crate) enum Wanted {
 }
 
 /// Serves pages on `stream`, of which `already_read` was read, and ends it; or returns it where
-/// it is to become something else.
+/// it is to become something else. After an answer it ends where `keeps` says no.
 ///
 /// Dropping the future breaks the connection.
 pub(crate) async fn serve_pages<IO: AsyncRead + AsyncWrite + Unpin>(
@@ -64,6 +65,7 @@ pub(crate) async fn serve_pages<IO: AsyncRead + AsyncWrite + Unpin>(
     pages: Arc<Pages>,
     conn: ConnMeta,
     trusted: &TrustedProxies,
+    keeps: impl Fn() -> bool,
 ) -> Option<Asked<IO>> {
     let answer = |request: &Request<()>| {
         let conn = trusted.conn_of(request, &conn);
@@ -81,23 +83,26 @@ pub(crate) async fn serve_pages<IO: AsyncRead + AsyncWrite + Unpin>(
             conn: Box::new(conn),
         })
     };
-    serve(stream, already_read, answer).await
+    serve(stream, already_read, answer, keeps).await
 }
 
-/// Serves what there is on port 80 beside a listener for TLS, and ends the stream.
+/// Serves what there is on port 80 beside a listener for TLS, and ends the stream; else as
+/// [`serve_pages`].
 ///
 /// Dropping the future breaks the connection.
 pub(crate) async fn serve_port_80<IO: AsyncRead + AsyncWrite + Unpin>(
     stream: IO,
+    already_read: Bytes,
     pages: Arc<Pages>,
     conn: ConnMeta,
     trusted: &TrustedProxies,
+    keeps: impl Fn() -> bool,
 ) {
     let answer = |request: &Request<()>| {
         let conn = trusted.conn_of(request, &conn);
         Ok(pages.respond_on_port_80(request, &conn))
     };
-    let asked = serve(stream, Bytes::new(), answer).await;
+    let asked = serve(stream, already_read, answer, keeps).await;
     debug_assert!(asked.is_none(), "only the other pages lead elsewhere");
 }
 
@@ -111,7 +116,12 @@ pub(crate) async fn close<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO) {
     let _ended = tokio::time::timeout(LINGER, linger).await;
 }
 
-async fn serve<IO, F>(stream: IO, already_read: Bytes, answer: F) -> Option<Asked<IO>>
+async fn serve<IO, F>(
+    stream: IO,
+    already_read: Bytes,
+    answer: F,
+    keeps: impl Fn() -> bool,
+) -> Option<Asked<IO>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Fn(&Request<()>) -> Result<Response<Bytes>, AskedForMore> + Unpin,
@@ -122,7 +132,7 @@ where
         let request = request.map(drop);
         let nth = requests.fetch_add(1, Ordering::Relaxed) + 1;
         let response = answer(&request).map(|mut response| {
-            if nth >= MAX_REQUESTS {
+            if nth >= MAX_REQUESTS || !keeps() {
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));

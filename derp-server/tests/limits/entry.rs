@@ -193,28 +193,67 @@ fn a_network_connects_so_many_times_a_second() {
 
 async fn bytes_before_a_login(relay: &Relay) {
     relay.tune(|tunables| tunables.max_pending_bytes = 6000);
-    let filler = format!("X-Filler: {}\r\n", "x".repeat(2500));
-    let greeted = [
-        relay
-            .upgraded(Kind::Plain, &filler)
-            .await
-            .expect("an upgrade"),
-        relay
-            .upgraded(Kind::Plain, &filler)
-            .await
-            .expect("an upgrade"),
-    ];
-    assert!(relay.upgraded(Kind::Plain, &filler).await.is_err());
+    let filler = |len| format!("X-Filler: {}\r\n", "x".repeat(len));
+    let upgraded = async |len| relay.upgraded(Kind::Plain, &filler(len)).await;
+    let mut oldest = upgraded(2500).await.expect("an upgrade");
+    let second = upgraded(2500).await.expect("an upgrade");
+    // The oldest has not proven a key yet, and goes for the next.
+    let third = upgraded(2500).await.expect("an upgrade");
+    let greeting = within("its end", request::read_all(&mut oldest.io)).await;
+    assert_eq!(greeting.len(), 45);
     let outcomes = relay.server.metrics().outcomes();
+    eventually("it is counted", || outcomes.get(Outcome::GaveWay) == 1).await;
+    // Who wants too much alone takes others along and goes.
+    assert!(upgraded(6000).await.is_err());
     eventually("it is counted", || outcomes.get(Outcome::FullOfBytes) == 1).await;
-    drop(greeted);
-    eventually("they have gone", || outcomes.get(Outcome::Broken) == 2).await;
+    eventually("they have gone", || outcomes.get(Outcome::GaveWay) == 3).await;
+    drop((second, third));
     assert!(relay.admits(&login(1)).await, "there is room again");
 }
 
 #[test]
 fn all_logins_together_hold_so_many_bytes() {
     tell(Kind::Plain, bytes_before_a_login);
+}
+
+/// Has a probe answered, and says whether the connection may be used for another.
+async fn is_kept(tcp: &mut TcpStream) -> bool {
+    let probe = b"GET /derp/probe HTTP/1.1\r\nHost: relay\r\n\r\n";
+    tcp.write_all(probe).await.expect("it is read");
+    let head = within("an answer", request::read_head(tcp)).await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    !head.contains("\r\nConnection: close\r\n")
+}
+
+async fn connections_for_pages(relay: &Relay) {
+    relay.tune(|tunables| tunables.max_page_connections = 4);
+    let connect = async || TcpStream::connect(relay.tcp).await.expect("a connection");
+    let mut kept = [connect().await, connect().await];
+    for tcp in &mut kept {
+        assert!(is_kept(tcp).await);
+    }
+    relay.tune(|tunables| tunables.max_page_connections = 2);
+    let mut third = connect().await;
+    assert!(!is_kept(&mut third).await);
+    assert_eq!(within("its end", request::read_all(&mut third)).await, b"");
+    let outcomes = relay.server.metrics().outcomes();
+    eventually("it is counted", || outcomes.get(Outcome::FullOfPages) == 1).await;
+    // Clients have their own places.
+    assert!(relay.admits(&login(1)).await);
+    for tcp in &mut kept {
+        assert!(is_kept(tcp).await);
+    }
+    // With more than half of the places taken, connections are used for one answer.
+    relay.tune(|tunables| tunables.max_page_connections = 4);
+    assert!(!is_kept(&mut connect().await).await);
+    drop(kept);
+    eventually("all have gone", || outcomes.get(Outcome::Pages) == 3).await;
+    assert!(is_kept(&mut connect().await).await);
+}
+
+#[test]
+fn so_many_connections_are_kept_for_pages() {
+    tell(Kind::Plain, connections_for_pages);
 }
 
 /// Each connection comes to one thing, whatever is done with it.

@@ -3,12 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use derp_client::Login;
 use derp_proto::NodePublic;
+use derp_server::Outcome;
 use derp_verify::{Candidate, ConnMeta, TlsVersion, Verdict, Verifier, VerifyError, async_trait};
 use support::{Kind, Relay, eventually, key, login, mesh_login, private, within};
 
@@ -222,7 +223,7 @@ async fn what_is_sent_while_a_verifier_is_asked_is_not_lost() {
                 .expect("a connection");
             expected.push(packet);
         }
-        gate.0.notify_one();
+        gate.go.notify_one();
         let mut got = Vec::new();
         while got.len() < expected.len() {
             match within("a packet", a.recv()).await.expect("a connection") {
@@ -239,14 +240,44 @@ async fn what_is_sent_while_a_verifier_is_asked_is_not_lost() {
 
 /// Answers when it is told to.
 #[derive(Debug, Default)]
-struct Gate(tokio::sync::Notify);
+struct Gate {
+    go: tokio::sync::Notify,
+    asked: AtomicUsize,
+}
 
 #[async_trait]
 impl Verifier for Gate {
     async fn verify(&self, _: &Candidate<'_>) -> Result<Verdict, VerifyError> {
-        self.0.notified().await;
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.go.notified().await;
         Ok(Verdict::allow())
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_verifier_does_not_come_where_others_have_filled_the_relay() {
+    let gate = Arc::new(Gate::default());
+    let shared = Arc::clone(&gate);
+    let start = Relay::start_with(Kind::Plain, |builder| builder.shared_verifier(shared));
+    let relay = start.await;
+    relay.tune(|tunables| tunables.max_clients = 1);
+    let first = relay.connect(&login(1)).await.expect("a login");
+    let second = relay.connect(&login(2)).await.expect("a login");
+    eventually("both are asked for", || {
+        gate.asked.load(Ordering::Relaxed) == 2
+    })
+    .await;
+    gate.go.notify_one();
+    relay.has_connections(1).await;
+    gate.go.notify_one();
+    let outcomes = relay.server.metrics().outcomes();
+    eventually("one is refused", || {
+        outcomes.get(Outcome::FullOfClients) == 1
+    })
+    .await;
+    relay.has_connections(1).await;
+    drop((first, second));
+    relay.end().await;
 }
 
 /// Has a fault.

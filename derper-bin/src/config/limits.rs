@@ -11,9 +11,9 @@ use crate::settings::{
     ACCEPT_BURST, ACCEPT_LIMIT, CLIENT_INFO_BYTES, CLIENT_INFO_TIMEOUT, DRAIN_HARD_STOP,
     DRAIN_SPREAD, HEAD_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_JITTER, KEY_BURST, KEY_CONNECTIONS,
     KEY_RATE, LANE_PACKETS, LOGIN_TIMEOUT, LOGINS_PENDING, MAX_CLIENTS, MESH_WRITE_TIMEOUT,
-    NETWORK_BURST, NETWORK_RATE, PENDING_BYTES, PROXY_TIMEOUT, QUEUE_BYTES, Setting, TCP_KEEPALIVE,
-    TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT, TLS_OWN_RECORDS, TLS_TIMEOUT,
-    UNFINISHED_BYTES, VERIFY_TIMEOUT,
+    NETWORK_BURST, NETWORK_RATE, PAGE_CONNECTIONS, PENDING_BYTES, PROXY_TIMEOUT, QUEUE_BYTES,
+    Setting, TCP_KEEPALIVE, TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT, TLS_OWN_RECORDS,
+    TLS_TIMEOUT, UNFINISHED_BYTES, VERIFY_TIMEOUT,
 };
 
 /// What waits for all clients together where nothing limits memory.
@@ -56,6 +56,7 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     let pending = reader.size(&PENDING_BYTES, 1 << 20);
     let pending = pending.unwrap_or_else(|| at_most_an_eighth(reader, PENDING_BYTES_DEFAULT));
     tunables.max_pending_bytes = to_usize(pending);
+    tunables.max_page_connections = reader.int(&PAGE_CONNECTIONS, 1..=1 << 20, COUNT);
     let unfinished = reader.size(&UNFINISHED_BYTES, 1 << 20);
     let unfinished =
         unfinished.unwrap_or_else(|| at_most_an_eighth(reader, UNFINISHED_BYTES_DEFAULT));

@@ -337,10 +337,16 @@ settings! {
         "How many bytes wait for all clients together; the largest queues are cut first. Default: \
          256MiB, or an eighth of the memory that this process may use where that is less.");
     LOGINS_PENDING = Setting::new("limits.pending_logins", Kind::Int, "4096",
-        "How many connections may be on their way to a login.");
+        "How many connections may be on their way to a login; for one more, the oldest is closed \
+         that has said nothing.");
     PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "",
-        "How many bytes connections may hold that are on their way to a login, all together. \
-         Default: 64MiB, or an eighth of the memory that this process may use where that is less.");
+        "How many bytes connections may hold that are on their way to a login, all together; \
+         then the oldest are closed that have not proven a key. Default: 64MiB, or an eighth of \
+         the memory that this process may use where that is less.");
+    PAGE_CONNECTIONS = Setting::new("limits.page_connections", Kind::Int, "1024",
+        "How many connections may ask for pages and probes one after another, those to port 80 \
+         included; further ones are closed after one answer, and so is each while half of them \
+         are there.");
     UNFINISHED_BYTES = Setting::new("limits.unfinished_bytes", Kind::Size, "",
         "How many bytes of frames that are not finished clients may make the relay hold, all \
          together; then those that have held the most for the longest are closed. Default: 64MiB, \

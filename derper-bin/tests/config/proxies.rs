@@ -165,13 +165,14 @@ fn clients_come_to_the_proxys_port() {
 fn what_connections_may_cost_can_be_set() {
     let machine = Machine::new();
     let file = format!(
-        "{PLAIN}[limits]\npending_login_bytes = \"1MiB\"\nunfinished_bytes = \"2MiB\"\nnetwork_connections_per_second = 5\n\
+        "{PLAIN}[limits]\npending_login_bytes = \"1MiB\"\nunfinished_bytes = \"2MiB\"\npage_connections = 7\nnetwork_connections_per_second = 5\n\
          network_connection_burst = 50\nkey_logins_per_second = 0\nconnections_per_key = 2\n\
          [timeouts]\nproxy_header = \"1s\"\n"
     );
     let mut tunables = Tunables::default();
     tunables.max_pending_bytes = 1 << 20;
     tunables.max_unfinished_bytes = 2 << 20;
+    tunables.max_page_connections = 7;
     tunables.network_login_rate = Some(LoginRate {
         per_second: 5.0,
         burst: 50.0,

@@ -485,3 +485,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_head_that_comes_byte_by_byte_is_read_once_for_each_line() {
+    let head = derp(&format!(
+        "X-Filler: {}\r\nUpgrade: DERP\r\n",
+        "x".repeat(7000)
+    ));
+    let mut reader = HeadReader::default();
+    let (mut reads, mut read) = (0, None);
+    for len in 0..=head.len() {
+        let bytes = &head.as_bytes()[..len];
+        assert_eq!(read, None, "it is read when it is complete");
+        let is_read = HeadReader { seen: reader.seen }.is_worth_it(bytes);
+        reads += usize::from(is_read);
+        read = reader.read(bytes).unwrap();
+    }
+    assert_eq!(read, read_head(head.as_bytes()).unwrap());
+    // Nothing and the first byte are read as well.
+    assert_eq!(reads, 2 + head.lines().count());
+
+    let mut reader = HeadReader::default();
+    assert_eq!(
+        reader.read(b"\x16"),
+        Err(E::Malformed),
+        "as early as before"
+    );
+    assert_eq!(
+        HeadReader::default().read(&[b'x'; MAX_HEAD_LEN]),
+        Err(E::TooLong)
+    );
+}

@@ -23,7 +23,8 @@ fn start(
     let serving = async move {
         let nobody = TrustedProxies::default();
         let pages = Arc::new(pages);
-        serve_pages(server, already_read, pages, ConnMeta::default(), &nobody).await
+        let conn = ConnMeta::default();
+        serve_pages(server, already_read, pages, conn, &nobody, || true).await
     };
     (client, tokio::spawn(serving))
 }
@@ -124,6 +125,7 @@ async fn a_client_that_takes_no_response_is_given_up() {
         Arc::new(Pages::default()),
         ConnMeta::default(),
         &TrustedProxies::default(),
+        || true,
     )
     .await;
     assert!(
@@ -212,6 +214,7 @@ async fn an_upgrade_waits_until_the_response_before_it_is_sent() {
             Arc::default(),
             ConnMeta::default(),
             &nobody,
+            || true,
         )
         .await
     });
@@ -304,7 +307,8 @@ async fn port_80_never_upgrades() {
     let (mut client, server) = tokio::io::duplex(64 * 1024);
     let serving = tokio::spawn(async move {
         let nobody = TrustedProxies::default();
-        serve_port_80(server, Arc::default(), ConnMeta::default(), &nobody).await;
+        let (conn, pages) = (ConnMeta::default(), Arc::default());
+        serve_port_80(server, Bytes::new(), pages, conn, &nobody, || true).await;
     });
     send(&mut client, UPGRADE).await;
     let response = read_all(&mut client).await;
@@ -351,7 +355,7 @@ async fn connect_leads_elsewhere_over_tls_alone_and_where_somebody_says_so() {
         conn.tls = tls;
         let serving = tokio::spawn(async move {
             let nobody = TrustedProxies::default();
-            serve_pages(server, Bytes::new(), pages, conn, &nobody).await
+            serve_pages(server, Bytes::new(), pages, conn, &nobody, || true).await
         });
         send(&mut client, CONNECT).await;
         if let Some(body) = expected {
