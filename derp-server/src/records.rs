@@ -17,9 +17,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Content type, version and length (RFC 8446, 5.1).
 const HEADER_LEN: usize = 5;
 
+/// The content type of protected records, whatever is in them.
+const APPLICATION_DATA: u8 = 23;
+
 /// How long a protected record may be without its header (RFC 8446, 5.2). No cipher suite of TLS
 /// 1.2 that is offered here adds more.
 const MAX_PAYLOAD_LEN: usize = 16 * 1024 + 256;
+
+/// What a client sends in protected records until the handshake is over: the end of its handshake,
+/// and the first record behind it, which TLS may read at once.
+const MAX_PROTECTED_LEN: usize = MAX_PAYLOAD_LEN + 1024;
 
 /// How many bytes are read at once.
 const READ_CHUNK: usize = 4 * 1024;
@@ -37,6 +44,16 @@ pub(crate) struct RecordAligned<IO> {
     start: usize,
     /// Where in `buf` the record ends that is being handed over.
     end: usize,
+    /// What a handshake may still make TLS hold, while it goes on.
+    left: Option<Left>,
+}
+
+/// How many bytes of a handshake may still be handed over. TLS puts a message together out of as
+/// many records as it is announced to have, and that may be 64 KiB.
+#[derive(Debug)]
+struct Left {
+    plain: usize,
+    protected: usize,
 }
 
 impl<IO> RecordAligned<IO> {
@@ -47,7 +64,23 @@ impl<IO> RecordAligned<IO> {
             buf: Vec::new(),
             start: 0,
             end: 0,
+            left: None,
         }
+    }
+
+    /// The same, where a handshake comes first, whose hello may have `max_hello_len` bytes.
+    pub(crate) const fn for_handshake(io: IO, max_hello_len: usize) -> Self {
+        let mut aligned = Self::new(io);
+        aligned.left = Some(Left {
+            plain: max_hello_len,
+            protected: MAX_PROTECTED_LEN,
+        });
+        aligned
+    }
+
+    /// The handshake is over: records are no longer counted.
+    pub(crate) const fn end_handshake(&mut self) {
+        self.left = None;
     }
 
     /// The stream beneath, and what was read from it and not handed over: the beginning of a
@@ -77,10 +110,22 @@ impl<IO> RecordAligned<IO> {
         if payload_len > MAX_PAYLOAD_LEN {
             return Err(invalid("TLS record too long"));
         }
-        let record_len = HEADER_LEN + payload_len;
-        if unread.len() < record_len {
+        let has_come = unread.len() >= HEADER_LEN + payload_len;
+        if let Some(left) = &mut self.left {
+            let left = match content_type {
+                APPLICATION_DATA => &mut left.protected,
+                _ => &mut left.plain,
+            };
+            let less = left.checked_sub(payload_len);
+            let less = less.ok_or_else(|| invalid("TLS handshake too long"))?;
+            if has_come {
+                *left = less;
+            }
+        }
+        if !has_come {
             return Ok(false);
         }
+        let record_len = HEADER_LEN + payload_len;
         self.end = self.start + record_len;
         Ok(true)
     }

@@ -27,7 +27,7 @@ use crate::records::RecordAligned;
 use crate::registry;
 use crate::socket::Socket;
 use crate::tls::ALPN_ACME;
-use crate::tls13::{CapturedSecrets, Opener, Sealer, SecretCapture};
+use crate::tls13::{CapturedSecrets, Opener, RecordError, Sealer, SecretCapture};
 use crate::tx::{Seal, Sink};
 use crate::websocket::WsStream;
 use crate::wire::Wire;
@@ -73,14 +73,16 @@ impl Front {
             };
             let config = tls.config_for(conn).ok_or(AcceptError::NoCertificate)?;
             let handshake = async {
-                let mut aligned = RecordAligned::new(socket);
+                let mut aligned = RecordAligned::for_handshake(socket, MAX_HELLO_LEN);
                 // What is kept of it is not larger, and as large at most.
                 pending.hold(MAX_HELLO_LEN)?;
                 // Before that, there is nothing to make room for TLS's own state for.
                 aligned.has_record().await.map_err(AcceptError::Tls)?;
                 // In a box, for it is large, and handed on several times.
                 let stream = TlsAcceptor::from(config).accept(aligned).await;
-                Ok(Box::new(stream.map_err(AcceptError::Tls)?))
+                let mut stream = Box::new(stream.map_err(AcceptError::Tls)?);
+                stream.get_mut().0.end_handshake();
+                Ok(stream)
             };
             let limit = tunables.tls_timeout;
             let handshake =
@@ -170,6 +172,11 @@ impl Front {
         let numbers = tls.dangerous_extract_secrets().map_err(tls_error)?;
         let opener = Opener::new(suite, client, numbers.rx.0).map_err(tls_error)?;
         let sealer = Sealer::new(suite, server, numbers.tx.0).map_err(tls_error)?;
+        // A key update counts records from zero again. No client sends one so early, and with the
+        // first keys and such a number a nonce would come twice.
+        if !opener.has_key_of(&numbers.rx.1) || !sealer.has_key_of(&numbers.tx.1) {
+            return Err(tls_error(RecordError::Secrets));
+        }
         let link = OwnLink {
             wire: Wire::Socket(socket.into_fd()?),
             seal: Seal::Tls13(Box::new(sealer)),

@@ -45,6 +45,50 @@ fn run<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
+/// What is handed over of `records`, which all have come, and whether it ends in an error.
+fn handed_over(mut aligned: RecordAligned<&[u8]>, until_over: usize) -> (usize, bool) {
+    run(async {
+        let mut handed = 0;
+        loop {
+            if handed >= until_over {
+                aligned.end_handshake();
+            }
+            match aligned.read(&mut [0; 1 << 15]).await {
+                Ok(0) => return (handed, false),
+                Ok(len) => handed += len,
+                Err(_) => return (handed, true),
+            }
+        }
+    })
+}
+
+#[test]
+fn a_handshake_is_handed_over_up_to_a_bound() {
+    const HELLO: usize = 16 << 10;
+    // The length that the hello announces, in records of the largest size.
+    let mut hello = vec![1, 0, 0xfd, 0xe8];
+    hello.resize(HELLO, 0);
+    let wire = record(22, &hello).repeat(4);
+    let aligned = RecordAligned::for_handshake(&wire[..], HELLO);
+    assert_eq!(handed_over(aligned, usize::MAX), (HELLO + 5, true));
+    // The second need not have come.
+    let aligned = RecordAligned::for_handshake(&wire[..HELLO + 10], HELLO);
+    assert_eq!(handed_over(aligned, usize::MAX), (HELLO + 5, true));
+
+    // A large hello, the end of a handshake, and as large a record behind it.
+    let hello = record(22, &[0; 15 << 10]);
+    let wire = [hello, record(23, &[0; 69]), record(23, &[0; HELLO + 256])].concat();
+    let aligned = RecordAligned::for_handshake(&wire[..], HELLO);
+    assert_eq!(handed_over(aligned, usize::MAX), (wire.len(), false));
+    // Then there is no bound, once TLS knows that the handshake is over.
+    let session = record(23, &[0; HELLO + 256]).repeat(4);
+    let whole = [wire.clone(), session].concat();
+    let aligned = RecordAligned::for_handshake(&whole[..], HELLO);
+    assert_eq!(handed_over(aligned, wire.len()), (whole.len(), false));
+    let aligned = RecordAligned::for_handshake(&whole[..], HELLO);
+    assert_eq!(handed_over(aligned, usize::MAX), (wire.len(), true));
+}
+
 #[tokio::test]
 async fn a_record_is_handed_over_only_when_all_of_it_is_there() {
     let (mut peer, io) = tokio::io::duplex(1 << 20);

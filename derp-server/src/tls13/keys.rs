@@ -2,6 +2,7 @@
 
 use aws_lc_rs::aead::{self, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf;
+use rustls::ConnectionTrafficSecrets;
 use zeroize::Zeroizing;
 
 use super::record::RecordError;
@@ -69,6 +70,16 @@ impl TrafficKey {
             iv,
             sequence,
         })
+    }
+
+    /// Whether this is the generation whose key rustls has: each has an IV of its own.
+    pub(crate) fn is_in(&self, theirs: &ConnectionTrafficSecrets) -> bool {
+        match theirs {
+            ConnectionTrafficSecrets::Aes128Gcm { iv, .. }
+            | ConnectionTrafficSecrets::Aes256Gcm { iv, .. }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { iv, .. } => iv.as_ref() == self.iv,
+            _ => false,
+        }
     }
 
     /// Goes on with the next generation's key (RFC 8446, section 7.2).

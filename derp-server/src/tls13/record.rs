@@ -1,7 +1,7 @@
 //! Opening and sealing one record, in place.
 
 use aws_lc_rs::aead::Aad;
-use rustls::{CipherSuite, ContentType};
+use rustls::{CipherSuite, ConnectionTrafficSecrets, ContentType};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -86,6 +86,11 @@ impl Opener {
         })
     }
 
+    /// Whether rustls would go on with the same key.
+    pub(crate) fn has_key_of(&self, theirs: &ConnectionTrafficSecrets) -> bool {
+        self.key.is_in(theirs)
+    }
+
     /// Opens `record`, which is as long as [`record_len`] says.
     pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, RecordError> {
         let (header, sealed) = record
@@ -156,6 +161,11 @@ impl Sealer {
             key: TrafficKey::new(suite, secret, sequence)?,
             update_after: UPDATE_AFTER,
         })
+    }
+
+    /// Whether rustls would go on with the same key.
+    pub(crate) fn has_key_of(&self, theirs: &ConnectionTrafficSecrets) -> bool {
+        self.key.is_in(theirs)
     }
 
     /// Makes [`Self::key_update`] due, because the peer asks for it.

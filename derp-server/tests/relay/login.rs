@@ -1,13 +1,21 @@
 //! Who gets in, and who is shown the door.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use derp_proto::{
     ClientInfo, FrameHeader, FrameType, KEY_LEN, MAX_CLIENT_INFO_LEN, NodePublic, ServerFrame,
+    ServerIdentity,
 };
+use derp_server::Outcome;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::raw::{BoxedInfo, Raw};
-use crate::support::{MESH_KEY, Relay, key, login, mesh_login, over_every_kind, private};
+use crate::support::{
+    Kind, MESH_KEY, Relay, eventually, key, login, mesh_login, over_every_kind, private, request,
+    tell, tls, within,
+};
 
 over_every_kind! {
     silence_ends_after_the_greetings_time,
@@ -263,4 +271,47 @@ async fn a_client_that_leaves_before_its_login_leaves_nothing(relay: &Relay) {
         .await;
     mesh.expect(ServerFrame::Pong([1; 8])).await;
     relay.has_connections(2).await;
+}
+
+/// A client that goes on with new keys, and asks for the relay's, before it has logged in. No record
+/// may come that its keys do not open: it would have been sealed with others, or twice with one number.
+async fn new_keys(relay: &Relay) {
+    for is_before_request in [true, false] {
+        let tcp = TcpStream::connect(relay.tls).await.expect("a connection");
+        let tls = tls::connect(tcp, &rustls::version::TLS13).await;
+        let mut tls = tls.expect("a handshake");
+        let request = request::derp("");
+        if is_before_request {
+            tls.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
+        }
+        within("the upgrade", request::upgrade(&mut tls, &request))
+            .await
+            .expect("it is answered");
+        let mut greeting = [0; 45];
+        within("the greeting", tls.read_exact(&mut greeting))
+            .await
+            .expect("it comes");
+        if !is_before_request {
+            tls.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
+        }
+        let server = ServerIdentity::known(relay.server.public_key());
+        let (mut hello, login) = (Vec::new(), login(1));
+        server
+            .hello(&login.key, &login.info, [9; 24], &mut hello)
+            .expect("a key");
+        tls.write_all(&hello).await.expect("the relay reads");
+        tls.flush().await.expect("the relay reads");
+        let mut rest = Vec::new();
+        let ended = within("the end", tls.read_to_end(&mut rest)).await;
+        let ended = ended.map_err(|error| error.kind());
+        assert_ne!(ended, Err(ErrorKind::InvalidData), "{is_before_request}");
+        assert_eq!(rest, b"", "{is_before_request}");
+    }
+    let outcomes = relay.server.metrics().outcomes();
+    eventually("both are counted", || outcomes.get(Outcome::Tls) == 2).await;
+}
+
+#[test]
+fn new_keys_before_a_login_end_it() {
+    tell(Kind::Tls13, new_keys);
 }
