@@ -27,6 +27,25 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// The client is to be reached from now on.
+    pub(crate) fn enter(&self, hub: &Hub) {
+        // What tells the client that it is admitted waits in front of all that others send it
+        // from the moment on in which it is registered.
+        self.peer
+            .push(|lanes| lanes.push_encoded(&self.server_info));
+        if let Some(surplus) = hub.registry.register(&self.peer) {
+            tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
+            surplus.close();
+        }
+        // Whoever ends the server closes all that is registered, and it may have begun before.
+        if hub.is_stopping() {
+            self.peer.close();
+        }
+        if self.is_not_ideal {
+            hub.metrics.gauges().not_ideal_connections.add(1);
+        }
+    }
+
     /// The receiving half of the client.
     pub(crate) fn inbound(&self, hub: &Hub, now: std::time::Instant) -> Inbound {
         let peer = Arc::clone(&self.peer);

@@ -61,12 +61,12 @@ impl Hub {
         let metrics = Metrics::new(workers);
         let key = private.expose_secret_bytes();
         let registry = Registry::new(Arc::clone(&metrics.gauges));
-        registry.set_max_per_key(tunables.max_connections_per_key);
-        Self {
+        let tunables = Arc::new(tunables);
+        let hub = Self {
             registry,
             metrics,
-            queued: Arc::new(HeldBytes::new(tunables.queue_budget_bytes)),
-            unfinished: HeldBytes::new(tunables.max_unfinished_bytes),
+            queued: Arc::new(HeldBytes::new(0)),
+            unfinished: HeldBytes::new(0),
             verifier,
             rates: SharedRates::new(&tunables, crate::clock::now()),
             refusals: Mutex::default(),
@@ -76,12 +76,24 @@ impl Hub {
             private: agreement::PrivateKey::from_private_key(&agreement::X25519, key)
                 .expect("any 32 bytes are a key of X25519"),
             mesh_keys,
-            lane_depth: AtomicUsize::new(tunables.lane_depth),
-            tunables: RwLock::new(Arc::new(tunables)),
+            lane_depth: AtomicUsize::new(0),
+            tunables: RwLock::new(Arc::clone(&tunables)),
             next_conn: AtomicU64::new(1),
             stopping: watch::Sender::new(false),
             workers: OnceLock::new(),
-        }
+        };
+        hub.apply(&tunables);
+        hub
+    }
+
+    /// Tells those who keep a number of their own.
+    fn apply(&self, tunables: &Tunables) {
+        self.lane_depth
+            .store(tunables.lane_depth, Ordering::Relaxed);
+        self.queued.set_limit(tunables.queue_budget_bytes);
+        self.unfinished.set_limit(tunables.max_unfinished_bytes);
+        self.registry
+            .set_max_per_key(tunables.max_connections_per_key);
     }
 
     pub(crate) const fn public_key(&self) -> NodePublic {
@@ -169,12 +181,7 @@ impl Hub {
 
     /// Changes the limits and times of all connections, those that are open included.
     pub(crate) fn set_tunables(&self, tunables: Tunables) {
-        self.lane_depth
-            .store(tunables.lane_depth, Ordering::Relaxed);
-        self.queued.set_limit(tunables.queue_budget_bytes);
-        self.unfinished.set_limit(tunables.max_unfinished_bytes);
-        self.registry
-            .set_max_per_key(tunables.max_connections_per_key);
+        self.apply(&tunables);
         let tunables = Arc::new(tunables);
         let mut current = self
             .tunables

@@ -5,6 +5,8 @@
 //! without I/O; never the reverse, and never two shards at once. Since each change of a key's
 //! presence happens under its shard's lock, watchers learn of the changes in their order.
 
+mod several;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +14,14 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags};
 
-use crate::client_set::ClientSet;
 use crate::forwarder::{Change, Forwarder, Forwarders};
 use crate::lanes::Presence;
 use crate::metrics::Gauges;
 use crate::peer::{ConnId, Peer};
 use crate::sent_to::SentTo;
 use crate::shared::{RwLock, share};
+
+use self::several::{Local, Several};
 
 /// A power of two.
 const SHARDS: usize = 64;
@@ -57,21 +60,6 @@ struct Client {
     /// Whom connections of the key that have left have sent something, while others are here:
     /// the last to leave has them told.
     sent_to: Option<Box<SentTo>>,
-}
-
-#[derive(Debug)]
-enum Local {
-    None,
-    One(Arc<Peer>),
-    Several(Box<Several>),
-}
-
-/// Several connections of one key.
-#[derive(Debug)]
-struct Several {
-    set: ClientSet<ConnId>,
-    /// Bounded by `Registry::max_per_key`, and those that were told to go and have not gone yet.
-    peers: Vec<Arc<Peer>>,
 }
 
 /// A key that other relays have.
@@ -189,15 +177,12 @@ impl Registry {
                         self.gauges.dup_client_keys.add(1);
                         self.gauges.dup_client_conns.add(2);
                         self.gauges.total_dup_client_conns.add(1);
-                        let set = ClientSet::new(older.id, peer.id);
-                        let peers = vec![older, Arc::clone(peer)];
-                        Local::Several(Box::new(Several { set, peers }))
+                        Local::Several(Box::new(Several::new(older, Arc::clone(peer))))
                     }
                     Local::Several(mut several) => {
                         self.gauges.dup_client_conns.add(1);
                         self.gauges.total_dup_client_conns.add(1);
-                        several.set.add(peer.id);
-                        several.peers.push(Arc::clone(peer));
+                        several.add(Arc::clone(peer));
                         surplus = several.surplus(self.max_per_key.load(Ordering::Relaxed));
                         Local::Several(several)
                     }
@@ -220,8 +205,7 @@ impl Registry {
             ..
         }) = shard.get_mut(&peer.key)
         {
-            several.set.note_activity(peer.id);
-            several.mark();
+            several.note_activity(peer.id);
         }
     }
 
@@ -242,7 +226,7 @@ impl Registry {
                 self.gauges.dup_client_conns.sub(1);
                 client.sent_to.get_or_insert_default().merge(sent_to);
                 several.remove(peer.id);
-                client.local = if let [last] = &several.peers[..] {
+                client.local = if let [last] = several.peers() {
                     self.gauges.dup_client_conns.sub(1);
                     self.gauges.dup_client_keys.sub(1);
                     last.set_duplicate(false, true);
@@ -446,59 +430,12 @@ fn presence_of(peer: &Peer) -> Presence {
     }
 }
 
-impl Local {
-    fn peers(&self) -> &[Arc<Peer>] {
-        match self {
-            Self::None => &[],
-            Self::One(peer) => std::slice::from_ref(peer),
-            Self::Several(several) => &several.peers,
-        }
-    }
-}
-
 impl Client {
     fn new(local: Local) -> Self {
         Self {
             local,
             remote: None,
             sent_to: None,
-        }
-    }
-}
-
-impl Several {
-    fn find(&self, id: ConnId) -> Option<Arc<Peer>> {
-        self.peers.iter().find(|peer| peer.id == id).cloned()
-    }
-
-    /// The connection that has to go because there are too many, if there are.
-    ///
-    /// Those that were told so before are not asked again: their workers may not have got to it
-    /// yet, and when many connect at a time, each new one must send another one away.
-    fn surplus(&self, max: usize) -> Option<Arc<Peer>> {
-        let staying = self.peers.iter().filter(|peer| !peer.is_gone()).count();
-        if staying <= max {
-            return None;
-        }
-        let mut standbys = self.set.standbys().filter_map(|id| self.find(id));
-        standbys.find(|peer| !peer.is_gone())
-    }
-
-    fn active(&self) -> Option<&Arc<Peer>> {
-        let active = self.set.active()?;
-        self.peers.iter().find(|peer| peer.id == active)
-    }
-
-    fn remove(&mut self, id: ConnId) {
-        self.set.remove(id);
-        self.peers.retain(|peer| peer.id != id);
-    }
-
-    /// Writes each connection's part in the set onto it, for those who hold a route to it.
-    fn mark(&self) {
-        let active = self.set.active();
-        for peer in &self.peers {
-            peer.set_duplicate(true, active == Some(peer.id));
         }
     }
 }

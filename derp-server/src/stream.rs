@@ -45,18 +45,7 @@ where
     let limits = hub.rates.changes();
     let inbound = admitted.inbound(&hub, now);
     let peer = Arc::clone(&admitted.peer);
-    peer.push(|lanes| lanes.push_encoded(&admitted.server_info));
-    if let Some(surplus) = hub.registry.register(&peer) {
-        tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
-        surplus.close();
-    }
-    // Whoever ends the server closes all that is registered, and it may have begun before.
-    if hub.is_stopping() {
-        peer.close();
-    }
-    if admitted.is_not_ideal {
-        hub.metrics.gauges().not_ideal_connections.add(1);
-    }
+    admitted.enter(&hub);
     let keep_alive = admitted.keep_alive;
     let mut driver = Driver {
         stream,

@@ -1,6 +1,9 @@
 //! Serves many connections: receives what they have, and sends it on. Everything it does to a
 //! connection is a plain function call that never waits; `driver.rs` says when.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod probes;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,6 +52,37 @@ struct Conn {
 }
 
 impl Conn {
+    /// Receives what comes behind the rest, unless that is to be understood first. Says how much
+    /// it was, and whether the socket is empty now.
+    fn receive(&self, buf: &mut [u8]) -> Result<(usize, bool), Next> {
+        if self.has_unread_rest && !self.rest.is_empty() {
+            return Ok((0, false));
+        }
+        let wire = self.inbound.peer.wire();
+        let wire = wire.expect("workers serve connections with a wire");
+        match wire.recv(buf) {
+            Ok(0) => Err(Next::End(None)),
+            // A short read has emptied the socket; more will be reported, but for its end, which
+            // may have been reported already.
+            Ok(n) => Ok((n, n < buf.len() && !self.ends)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Next::Wait),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Next::Again),
+            Err(error) => Err(Next::End(Some(error.into()))),
+        }
+    }
+
+    /// Has somebody look when what is unfinished must have come whole.
+    fn watch_frame(&mut self, now: Instant, timers: &mut Timers) {
+        if !self.watches_frame
+            && let Some(due) = self.inbound.frame_deadline()
+        {
+            self.watches_frame = true;
+            // What comes behind a long frame may have to be there before that one had to be.
+            let look = due.min(now + FRAME_PATIENCE);
+            timers.set(look, self.inbound.peer.id, Timer::Frame);
+        }
+    }
+
     /// The relay has not looked at all that has come: the client cannot finish anything.
     const fn is_kept_waiting(&self) -> bool {
         self.resume_at.is_some() || self.has_unread_rest
@@ -171,22 +205,7 @@ impl Worker {
             self.inbox.load.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        // What tells the client that it is admitted waits in front of all that others send it
-        // from the moment on in which it is registered.
-        admitted
-            .peer
-            .push(|lanes| lanes.push_encoded(&admitted.server_info));
-        if let Some(surplus) = self.hub.registry.register(&admitted.peer) {
-            tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
-            surplus.close();
-        }
-        // Whoever ends the server closes all that is registered, and it may have begun before.
-        if self.hub.is_stopping() {
-            admitted.peer.close();
-        }
-        if admitted.is_not_ideal {
-            self.hub.metrics.gauges().not_ideal_connections.add(1);
-        }
+        admitted.enter(&self.hub);
         self.tokens.insert(id, at);
         let token = self.conns.insert(Conn {
             inbound,
@@ -384,25 +403,9 @@ impl Worker {
         let behind_rest = base + conn.rest.len();
         let room = conn.inbound.read_size();
         let end = turn.buf.len().min(behind_rest + room);
-        let wire = conn
-            .inbound
-            .peer
-            .wire()
-            .expect("workers serve connections with a wire");
-        // What has come already is understood before more is received.
-        let only_rest = conn.has_unread_rest && !conn.rest.is_empty();
-        let (received, drained) = if only_rest {
-            (0, false)
-        } else {
-            match wire.recv(&mut turn.buf[behind_rest..end]) {
-                Ok(0) => return Next::End(None),
-                // A short read has emptied the socket; more will be reported, but for its end,
-                // which may have been reported already.
-                Ok(n) => (n, behind_rest + n < end && !conn.ends),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Next::Again,
-                Err(error) => return Next::End(Some(error.into())),
-            }
+        let (received, drained) = match conn.receive(&mut turn.buf[behind_rest..end]) {
+            Ok(received) => received,
+            Err(next) => return next,
         };
         conn.has_unread_rest = false;
         turn.buf[base..behind_rest].copy_from_slice(conn.rest.bytes());
@@ -432,14 +435,7 @@ impl Worker {
         if closed {
             return Next::End(None);
         }
-        if !conn.watches_frame
-            && let Some(due) = conn.inbound.frame_deadline()
-        {
-            conn.watches_frame = true;
-            // What comes behind a long frame may have to be there before that one had to be.
-            let look = due.min(turn.now + FRAME_PATIENCE);
-            self.timers.set(look, conn.inbound.peer.id, Timer::Frame);
-        }
+        conn.watch_frame(turn.now, &mut self.timers);
         if conn.inbound.take_has_answers() {
             let context = SendContext {
                 now: turn.now,
@@ -502,74 +498,5 @@ impl Worker {
             self.end(at, Some(&SessionError::Closed));
         }
         self.turn.settle(&self.hub, &self.totals);
-    }
-
-    /// What the poller would report of everybody, and more.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn on_everything(&mut self) {
-        for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
-            self.on_writable(at);
-            self.on_readable(at, false);
-        }
-    }
-
-    /// What an edge-triggered poller reports, of connections in memory; says whether it was
-    /// anything.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn on_events(&mut self) -> bool {
-        let mut any = false;
-        for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
-            let peer = &self.conns[at].inbound.peer;
-            let Some(crate::wire::Wire::Memory(wire)) = peer.wire() else {
-                continue;
-            };
-            let events = wire.take_events();
-            if events.writable {
-                self.on_writable(at);
-            }
-            if events.readable {
-                self.on_readable(at, events.ends);
-            }
-            any |= events.writable || events.readable;
-        }
-        any
-    }
-
-    /// Whether connections wait to be read.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// The numbers of its connections.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn conn_ids(&self) -> Vec<ConnId> {
-        let ids = self.conns.iter().map(|(_, conn)| conn.inbound.peer.id);
-        ids.collect()
-    }
-
-    /// What its connections have not finished, but for mesh peers'.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn held_unfinished(&self) -> usize {
-        let conns = self.conns.iter().map(|(_, conn)| conn);
-        conns
-            .filter(|conn| !conn.inbound.peer.is_mesh_peer())
-            .map(|conn| conn.rest.len())
-            .sum()
-    }
-
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn conns(&self) -> usize {
-        self.conns.len()
-    }
-
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn timers(&self) -> usize {
-        self.timers.len()
-    }
-
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn next_timer(&self) -> Option<Instant> {
-        self.timers.next()
     }
 }
