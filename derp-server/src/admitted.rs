@@ -35,6 +35,7 @@ impl Admitted {
             .push(|lanes| lanes.push_encoded(&self.server_info));
         if let Some(surplus) = hub.registry.register(&self.peer) {
             tracing::debug!(conn = %surplus.id, client = ?surplus.key, "one connection too many");
+            hub.metrics.gauges().displaced_connections.add(1);
             surplus.close();
         }
         // Whoever ends the server closes all that is registered, and it may have begun before.

@@ -320,7 +320,11 @@ impl Inbound {
             self.forget_stale_route();
             match hub.registry.route(&dst) {
                 Route::Local(peer) => {
-                    self.sent_to.insert(&peer);
+                    let forgotten = self.sent_to.insert(&peer);
+                    if forgotten > 0 {
+                        let gauges = hub.metrics.gauges();
+                        gauges.departures_forgotten.add(forgotten);
+                    }
                     self.last_dst = Some(peer);
                 }
                 Route::Remote(forwarder) => {
@@ -336,7 +340,7 @@ impl Inbound {
                 }
                 Route::Unknown => {
                     turn.tally.dropped(DropReason::UnknownDest, kind, len);
-                    self.say_not_here(dst, kind, turn.now);
+                    self.say_not_here(dst, kind, turn);
                     return;
                 }
             }
@@ -386,7 +390,7 @@ impl Inbound {
                 turn.tally
                     .dropped(DropReason::UnknownDestOnForward, kind, len);
                 // The other relay learns that it has no route here any more.
-                self.say_not_here(dst, kind, turn.now);
+                self.say_not_here(dst, kind, turn);
                 return Ok(());
             }
         };
@@ -404,18 +408,20 @@ impl Inbound {
 
     /// Tells the client that nobody with this key is here, as the reference does: for path
     /// discovery only, three at once, and then one a second.
-    fn say_not_here(&mut self, dst: NodePublic, kind: PacketKind, now: Instant) {
+    fn say_not_here(&mut self, dst: NodePublic, kind: PacketKind, turn: &mut Turn) {
         if kind != PacketKind::Disco {
             return;
         }
         let limiter = self
             .not_here
-            .get_or_insert_with(|| Box::new(TokenBucket::new(1.0, 3.0, now)));
-        if limiter.take(1.0, now).is_ok() {
-            self.peer
-                .push(|lanes| lanes.push_gone(dst, PeerGoneReason::NOT_HERE));
-            self.has_answers = true;
+            .get_or_insert_with(|| Box::new(TokenBucket::new(1.0, 3.0, turn.now)));
+        if limiter.take(1.0, turn.now).is_err() {
+            turn.tally.not_here_withheld += 1;
+            return;
         }
+        self.peer
+            .push(|lanes| lanes.push_gone(dst, PeerGoneReason::NOT_HERE));
+        self.has_answers = true;
     }
 
     /// The connection has ended: the client is no longer to be reached here.

@@ -48,6 +48,8 @@ pub(crate) struct Lanes {
     keep_alive: bool,
     /// Bounded by [`MAX_GONE_NOTICES`].
     gone: VecDeque<(NodePublic, PeerGoneReason)>,
+    /// How many of these were given up, and not counted yet.
+    gone_given_up: u64,
     /// For watchers. Bounded by the number of keys: the last state of each is what counts.
     presence: BTreeMap<NodePublic, Presence>,
     /// Other frames, encoded: restarting, health. Bounded by their callers.
@@ -144,8 +146,14 @@ impl Lanes {
     pub(crate) fn push_gone(&mut self, key: NodePublic, reason: PeerGoneReason) {
         if self.gone.len() == MAX_GONE_NOTICES {
             self.gone.pop_front();
+            self.gone_given_up += 1;
         }
         self.gone.push_back((key, reason));
+    }
+
+    /// How many peer-gone notices were given up since this was last asked.
+    pub(crate) fn take_gone_given_up(&mut self) -> u64 {
+        std::mem::take(&mut self.gone_given_up)
     }
 
     pub(crate) fn push_presence(&mut self, key: NodePublic, presence: Presence) {
@@ -302,5 +310,7 @@ mod tests {
             lanes.push_gone(NodePublic::from_bytes(key), PeerGoneReason::DISCONNECTED);
         }
         assert_eq!(drain(&mut lanes).len(), MAX_GONE_NOTICES);
+        let given_up = [lanes.take_gone_given_up(), lanes.take_gone_given_up()];
+        assert_eq!(given_up, [1024, 0]);
     }
 }

@@ -139,6 +139,7 @@ mod pending;
 mod proxy_protocol;
 mod rate_limit;
 mod receive;
+mod recent_mean;
 mod records;
 mod refusals;
 mod registry;

@@ -1,12 +1,13 @@
 //! The relay's counters and gauges, under the reference's names.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use crate::outcomes::Outcomes;
 use crate::packet::{DropReason, PacketKind};
 use crate::proxy_protocol::ProxyCounts;
-use crate::shared::AtomicU64;
+use crate::recent_mean::RecentMean;
+use crate::shared::{AtomicU64, Mutex};
 use crate::tally::{Tally, Totals};
 
 /// A number that goes up and down, or only up.
@@ -71,6 +72,11 @@ gauges! {
     total_dup_client_conns: Counter "derp_total_dup_client_conns",
     /// Mesh peers that are told of clients that come and go.
     watchers: Gauge "derp_watchers",
+    /// Connections that went because their key had too many.
+    displaced_connections: Counter "derper_displaced_connections",
+    /// Connections that are not told when somebody leaves who sent them something, for it sent to
+    /// too many.
+    departures_forgotten: Counter "derper_departures_forgotten",
     /// Keys that came to have several forwarders.
     multiforwarder_created: Counter "derp_multiforwarder_created",
     /// Keys that came to have one forwarder after several.
@@ -158,6 +164,8 @@ pub struct Metrics {
     pub(crate) outcomes: Outcomes,
     /// One for each worker, and the first for all tasks.
     totals: Box<[Arc<Totals>]>,
+    /// Of packets that had to wait. Held for a reading.
+    wait: Mutex<RecentMean>,
 }
 
 impl Metrics {
@@ -169,6 +177,7 @@ impl Metrics {
             proxy_headers: ProxyCounts::default(),
             outcomes: Outcomes::default(),
             totals: totals.collect(),
+            wait: Mutex::default(),
         }
     }
 
@@ -216,6 +225,12 @@ impl Metrics {
         }
     }
 
+    /// How long packets that had to wait did so lately, in nanoseconds; see [`RecentMean::read`].
+    fn mean_wait(&self, sum: &Tally) -> f64 {
+        let mut wait = self.wait.lock().unwrap_or_else(PoisonError::into_inner);
+        wait.read(crate::clock::now(), sum.queued_nanos, sum.queued_packets)
+    }
+
     /// Shows every sample to `visitor`.
     pub fn visit(&self, visitor: &mut dyn MetricVisitor) {
         use MetricKind::{Counter, Gauge, Untyped};
@@ -224,65 +239,25 @@ impl Metrics {
         self.outcomes.visit(visitor);
         let sum = self.sum();
         let clients = self.gauges.clients_local.get() + self.gauges.clients_remote.get();
-        let mean_ms = if sum.queued_packets == 0 {
-            0.0
-        } else {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a mean of nanoseconds is no exact thing"
-            )]
-            let mean = sum.queued_nanos as f64 / sum.queued_packets as f64;
-            mean / 1e6
-        };
-        let mut whole = |name, kind, value| {
+        visitor.sample(&Sample {
+            name: "derp_clients_total",
+            kind: Gauge,
+            labels: &[],
+            value: Value::Whole(clients),
+        });
+        for (name, value) in SUMS {
             visitor.sample(&Sample {
                 name,
-                kind,
+                kind: Counter,
                 labels: &[],
-                value: Value::Whole(value),
+                value: Value::Whole(value(&sum)),
             });
-        };
-        whole("derp_clients_total", Gauge, clients);
-        whole("derp_bytes_received", Counter, sum.bytes_received);
-        whole("derp_packets_received", Counter, sum.packets_received);
-        whole("derp_bytes_sent", Counter, sum.bytes_sent);
-        whole("derp_packets_sent", Counter, sum.packets_sent);
-        whole(
-            "derp_packets_forwarded_out",
-            Counter,
-            sum.packets_forwarded_out,
-        );
-        whole(
-            "derp_packets_forwarded_in",
-            Counter,
-            sum.packets_forwarded_in,
-        );
-        whole("derp_got_ping", Counter, sum.got_ping);
-        whole("derp_sent_pong", Counter, sum.sent_pong);
-        whole(
-            "derp_peer_gone_disconnected_frames",
-            Counter,
-            sum.peer_gone_disconnected,
-        );
-        whole(
-            "derp_peer_gone_not_here_frames",
-            Counter,
-            sum.peer_gone_not_here,
-        );
-        whole("derp_unknown_frames", Counter, sum.unknown_frames);
-        whole(
-            "derp_rate_limit_per_client_waited",
-            Counter,
-            sum.rate_limit_waited,
-        );
-        whole("derper_socket_writes", Counter, sum.writes);
-        let mean = Value::Real(mean_ms);
-        let name = "derp_average_queue_duration_ms";
+        }
         visitor.sample(&Sample {
-            name,
+            name: "derp_average_queue_duration_ms",
             kind: Untyped,
             labels: &[],
-            value: mean,
+            value: Value::Real(self.mean_wait(&sum) / 1e6),
         });
         for (limit, waited) in [
             ("client", sum.rate_limit_waited),
@@ -318,6 +293,33 @@ impl Metrics {
         }
     }
 }
+
+/// The names of what is counted without labels, and where it stands.
+const SUMS: [(&str, fn(&Tally) -> u64); 15] = [
+    ("derp_bytes_received", |sum| sum.bytes_received),
+    ("derp_packets_received", |sum| sum.packets_received),
+    ("derp_bytes_sent", |sum| sum.bytes_sent),
+    ("derp_packets_sent", |sum| sum.packets_sent),
+    ("derp_packets_forwarded_out", |sum| {
+        sum.packets_forwarded_out
+    }),
+    ("derp_packets_forwarded_in", |sum| sum.packets_forwarded_in),
+    ("derp_got_ping", |sum| sum.got_ping),
+    ("derp_sent_pong", |sum| sum.sent_pong),
+    ("derp_peer_gone_disconnected_frames", |sum| {
+        sum.peer_gone_disconnected
+    }),
+    ("derp_peer_gone_not_here_frames", |sum| {
+        sum.peer_gone_not_here
+    }),
+    ("derper_not_here_withheld", |sum| sum.not_here_withheld),
+    ("derper_gone_notices_given_up", |sum| sum.gone_given_up),
+    ("derp_unknown_frames", |sum| sum.unknown_frames),
+    ("derp_rate_limit_per_client_waited", |sum| {
+        sum.rate_limit_waited
+    }),
+    ("derper_socket_writes", |sum| sum.writes),
+];
 
 /// The names of what is counted for each reason and kind, and where it stands.
 const DROPS: [(&str, DropCount); 2] = [

@@ -224,7 +224,8 @@ impl Registry {
             Local::Several(mut several) if several.find(peer.id).is_some() => {
                 self.gauges.connections.sub(1);
                 self.gauges.dup_client_conns.sub(1);
-                client.sent_to.get_or_insert_default().merge(sent_to);
+                let forgotten = client.sent_to.get_or_insert_default().merge(sent_to);
+                self.gauges.departures_forgotten.add(forgotten);
                 several.remove(peer.id);
                 client.local = if let [last] = several.peers() {
                     self.gauges.dup_client_conns.sub(1);
@@ -248,7 +249,7 @@ impl Registry {
         self.tell_watchers(peer.key, Presence::Gone);
         let mut sent_to = sent_to;
         if let Some(others) = client.sent_to.take() {
-            sent_to.merge(*others);
+            self.gauges.departures_forgotten.add(sent_to.merge(*others));
         }
         let Some(remote) = &mut client.remote else {
             place.remove();
@@ -258,7 +259,8 @@ impl Registry {
             return Departure { tell };
         };
         // It is still to be reached by another relay.
-        remote.sent_to.merge(sent_to);
+        let forgotten = remote.sent_to.merge(sent_to);
+        self.gauges.departures_forgotten.add(forgotten);
         self.gauges.clients_remote.add(1);
         Departure::default()
     }
@@ -381,7 +383,8 @@ impl Registry {
                 // It is still here, and has gone only when its last connection has.
                 if !remote.sent_to.is_empty() {
                     let sent_to = client.sent_to.get_or_insert_default();
-                    sent_to.merge(remote.sent_to);
+                    let forgotten = sent_to.merge(remote.sent_to);
+                    self.gauges.departures_forgotten.add(forgotten);
                 }
             }
         }
@@ -398,7 +401,8 @@ impl Registry {
             && let Some(client) = self.write(src).get_mut(src)
             && let Some(remote) = &mut client.remote
         {
-            remote.sent_to.insert(dst);
+            let forgotten = remote.sent_to.insert(dst);
+            self.gauges.departures_forgotten.add(forgotten);
         }
     }
 

@@ -13,30 +13,34 @@ const MAX: usize = 4096;
 pub(crate) struct SentTo(Vec<(ConnId, Weak<Peer>)>);
 
 impl SentTo {
-    pub(crate) fn insert(&mut self, peer: &Arc<Peer>) {
-        self.insert_weak(peer.id, || Arc::downgrade(peer));
+    /// Returns how many others are forgotten for it.
+    pub(crate) fn insert(&mut self, peer: &Arc<Peer>) -> u64 {
+        self.insert_weak(peer.id, || Arc::downgrade(peer))
     }
 
-    fn insert_weak(&mut self, id: ConnId, peer: impl FnOnce() -> Weak<Peer>) {
+    fn insert_weak(&mut self, id: ConnId, peer: impl FnOnce() -> Weak<Peer>) -> u64 {
         let Err(mut at) = self.0.binary_search_by_key(&id, |(id, _)| *id) else {
-            return;
+            return 0;
         };
+        let mut forgotten = 0;
         if self.0.len() == self.0.capacity() {
-            self.make_room();
+            forgotten = self.make_room();
             at = self.0.partition_point(|(known, _)| *known < id);
         }
         self.0.insert(at, (id, peer()));
+        forgotten
     }
 
     /// Forgets those that have left, and has room for a quarter more afterwards: that many come
     /// before all are looked at again.
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> u64 {
         self.0.retain(|(_, peer)| peer.strong_count() > 0);
         let quarter = self.0.len().div_ceil(4);
         if self.0.len() + quarter > MAX {
-            self.0.drain(..quarter);
+            self.0.drain(..quarter).count() as u64
         } else {
             self.0.reserve(quarter);
+            0
         }
     }
 
@@ -48,10 +52,10 @@ impl SentTo {
         self.0.is_empty()
     }
 
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (id, peer) in other.0 {
-            self.insert_weak(id, || peer);
-        }
+    /// Returns how many are forgotten because there are too many.
+    pub(crate) fn merge(&mut self, other: Self) -> u64 {
+        let others = other.0.into_iter();
+        others.map(|(id, peer)| self.insert_weak(id, || peer)).sum()
     }
 
     /// Those that are still connected.
@@ -91,9 +95,9 @@ mod tests {
             })
             .collect();
         let mut sent_to = SentTo::default();
-        for peer in &peers {
-            sent_to.insert(peer);
-        }
+        let forgotten: Vec<_> = peers.iter().map(|peer| sent_to.insert(peer)).collect();
+        assert_eq!(forgotten[..4096], [0; 4096]);
+        assert_eq!(forgotten[4096], 1024);
         let known: Vec<_> = sent_to.into_living().iter().map(|peer| peer.id.0).collect();
         assert_eq!(known, (1024..=4096).collect::<Vec<_>>());
     }

@@ -87,6 +87,10 @@ counters! {
     peer_gone_disconnected,
     /// PeerGone frames that say "not here".
     peer_gone_not_here,
+    /// PeerGone frames of that kind that were not written, for the client had just had others.
+    not_here_withheld,
+    /// PeerGone frames of the other that were given up, for too many waited.
+    gone_given_up,
     /// Frames of unknown types.
     unknown_frames,
     /// Nanoseconds that packets waited in lanes.

@@ -356,6 +356,7 @@ impl Tx {
         let Some(lanes) = &mut self.lanes else {
             return false;
         };
+        tally.gone_given_up += lanes.take_gone_given_up();
         let start = out.len();
         while out.len() == start || out.len() - start + lanes.next_len() <= max {
             let Some(taken) = lanes.next_into(out) else {

@@ -27,6 +27,7 @@ fn only_disco_learns_that_nobody_is_there_and_not_too_often() {
         sim.run();
         assert_eq!(gone(&a.receive()), [(key(9), PeerGoneReason::NOT_HERE)]);
         assert_eq!(dropped(sim, DropReason::UnknownDest), 11);
+        assert_eq!(sim.hub.metrics.sum().not_here_withheld, 6);
     });
 }
 

@@ -105,6 +105,8 @@ async fn a_ninth_connection_takes_the_place_of_the_oldest_idle_one(relay: &Relay
         assert_eq!(client.received().await, []);
     }
     eventually("eight are left", || duplicates(relay) == (1, 8)).await;
+    let gauges = relay.server.metrics().gauges();
+    assert_eq!(gauges.displaced_connections.get(), 1);
 }
 
 /// The connections may be served by workers and by tasks.
