@@ -162,6 +162,7 @@ mod tls13;
 mod tunables;
 mod turn;
 mod tx;
+mod unconfirmed;
 mod websocket;
 mod wire;
 mod worker;

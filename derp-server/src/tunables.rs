@@ -37,6 +37,8 @@ pub struct Tunables {
     /// allocator keeps for itself comes on top, up to as much again where many threads share it.
     pub queue_budget_bytes: usize,
     /// A client whose connection takes no byte for so long is disconnected; `None` for never.
+    /// Whether one over TLS 1.2, WebSocket or an embedder's stream takes any shows only once it has
+    /// taken some ten thousand.
     pub write_timeout: Option<Duration>,
     /// The same for mesh peers.
     pub mesh_write_timeout: Duration,

@@ -13,6 +13,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::sim::MemoryWire;
+use crate::unconfirmed;
 
 /// Bytes in, bytes out; never waits. Shared by the worker that receives and by any that send.
 #[derive(Debug)]
@@ -41,6 +42,15 @@ impl Wire {
             }
             #[cfg(any(test, feature = "fuzzing"))]
             Self::Memory(wire) => wire.send(bytes),
+        }
+    }
+
+    /// Bytes that were sent and that the other end has not confirmed, where that is known.
+    pub(crate) fn unconfirmed(&self) -> Option<u32> {
+        match self {
+            Self::Socket(fd) => unconfirmed::bytes_of(fd),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Self::Memory(wire) => Some(wire.unconfirmed()),
         }
     }
 

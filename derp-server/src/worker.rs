@@ -27,6 +27,7 @@ use crate::timers::{Timer, Timers};
 use crate::tls13::Opener;
 use crate::turn::Turn;
 use crate::tx::SendContext;
+use crate::wire::Wire;
 
 /// How many timers are dealt with before connections are read again, so that packets do not wait
 /// while thousands of clients are told that the relay is there.
@@ -48,6 +49,8 @@ struct Conn {
     /// set under limits that hold no longer.
     resume_at: Option<Instant>,
     watches_frame: bool,
+    /// While the connection takes nothing: what its other end had not confirmed, and when.
+    unconfirmed: Option<(u32, Instant)>,
     keep_alive: Duration,
 }
 
@@ -68,6 +71,21 @@ impl Conn {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Next::Wait),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Next::Again),
             Err(error) => Err(Next::End(Some(error.into()))),
+        }
+    }
+
+    /// When the client was last seen to take anything, whose connection has not taken anything
+    /// since `blocked`. That is no sign by itself: the kernel takes bytes only for many.
+    fn last_took(&mut self, blocked: Instant, now: Instant) -> Instant {
+        let Some(left) = self.inbound.peer.wire().and_then(Wire::unconfirmed) else {
+            return blocked;
+        };
+        match self.unconfirmed {
+            Some((before, since)) if blocked <= since && before <= left => since,
+            _ => {
+                self.unconfirmed = Some((left, now));
+                now
+            }
         }
     }
 
@@ -216,6 +234,7 @@ impl Worker {
             ends: false,
             resume_at: None,
             watches_frame: false,
+            unconfirmed: None,
             keep_alive: admitted.keep_alive,
         });
         debug_assert_eq!(token, at, "it is the vacant one");
@@ -283,21 +302,21 @@ impl Worker {
         let patience = self.hub.tunables().write_patience(peer.is_mesh_peer());
         let mut due = peer.write_deadline(patience);
         if due.is_some_and(|due| due <= self.turn.now) {
-            // The poller reports room only where there is much of it. Whether a slow client has
-            // taken a little since is for the connection to say, which may end at that.
+            // The poller reports room only where there is much of it. There may be some, and the
+            // connection may end at that.
             self.drain(at);
-            if !self.conns.contains(at) {
-                return;
-            }
             due = peer.write_deadline(patience);
         }
-        match (due, patience) {
-            (Some(due), Some(patience)) if due <= self.turn.now => {
-                self.hub.metrics.gauges().write_timeouts.add(1);
-                self.end(at, Some(&SessionError::WriteTimeout(patience)));
-            }
-            (Some(due), _) => self.timers.set(due, peer.id, Timer::Write),
-            (None, _) => {}
+        let (Some(due), Some(patience), Some(conn)) = (due, patience, self.conns.get_mut(at))
+        else {
+            return;
+        };
+        let due = conn.last_took(due - patience, self.turn.now) + patience;
+        if due <= self.turn.now {
+            self.hub.metrics.gauges().write_timeouts.add(1);
+            self.end(at, Some(&SessionError::WriteTimeout(patience)));
+        } else {
+            self.timers.set(due, peer.id, Timer::Write);
         }
     }
 

@@ -80,6 +80,10 @@ impl MemoryWire {
         if state.ended || state.hung_up {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        // The kernel takes nothing for a full connection until there is room for much.
+        if state.was_full && state.outward.len() > state.room / 4 * 3 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let n = bytes.len().min(state.room - state.outward.len());
         state.was_full |= n < bytes.len();
         if state.was_full
@@ -93,6 +97,10 @@ impl MemoryWire {
         }
         state.outward.extend_from_slice(&bytes[..n]);
         Ok(n)
+    }
+
+    pub(crate) fn unconfirmed(&self) -> u32 {
+        u32::try_from(self.state().outward.len()).expect("networks hold little")
     }
 
     pub(crate) fn shutdown(&self) {
