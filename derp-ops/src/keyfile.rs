@@ -4,14 +4,14 @@
 //! The key is the relay's identity: clients that knew the old one refuse a relay with a new one
 //! until they reconnect. So a file that is there and cannot be read is never replaced.
 
-use std::borrow::Cow;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use derp_proto::{KeyError, NodePrivate};
-use serde::Deserialize;
+use derp_proto::go_json::Field;
+use derp_proto::{KeyError, NodePrivate, go_struct};
+use serde::de::MapAccess;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -76,10 +76,26 @@ pub enum KeyFileError {
 }
 
 /// Only what matters to us: the reference ignores other members, and so do we.
-#[derive(Deserialize)]
-struct Document<'a> {
-    #[serde(rename = "PrivateKey", borrow, default)]
-    private_key: Cow<'a, str>,
+#[derive(Default)]
+struct Document {
+    private_key: SecretText,
+}
+
+go_struct!(Document {
+    private_key = "PrivateKey"
+});
+
+/// Text that is wiped.
+#[derive(Default)]
+struct SecretText(Zeroizing<String>);
+
+impl Field for SecretText {
+    fn set<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        let mut text = Zeroizing::<String>::default();
+        text.set(map)?;
+        self.0 = text;
+        Ok(())
+    }
 }
 
 /// Loads the key in `path`, or `None` where there is no such file.
@@ -95,14 +111,13 @@ pub fn load(path: &Path, on_open: OpenMode) -> Result<Option<KeyFile>, KeyFileEr
     if file.text.trim().is_empty() {
         return Err(KeyFileError::Empty(path.to_owned()));
     }
-    let document: Document<'_> =
+    let document: Option<Document> =
         serde_json::from_str(&file.text).map_err(|err| KeyFileError::Json {
             path: path.to_owned(),
             line: err.line(),
             column: err.column(),
         })?;
-    // An escaped text is copied while it is read; that copy is wiped with this.
-    let text = Zeroizing::new(document.private_key.into_owned());
+    let SecretText(text) = document.unwrap_or_default().private_key;
     if text.is_empty() {
         return Err(KeyFileError::NoKey(path.to_owned()));
     }
@@ -247,6 +262,8 @@ mod tests {
         for content in [
             format!("{{\"PrivateKey\":\"{KEY}\"}}"),
             format!("{{\"Other\":{{}},\"PrivateKey\":\"{KEY}\"}}\n"),
+            format!("{{\"privatekey\":\"{KEY}\"}}"),
+            format!("{{\"PrivateKey\":\"privkey:12\",\"PrivateKey\":\"{KEY}\"}}"),
             format!(
                 "{{\"PrivateKey\":\"{}\"}}",
                 KEY.replace("privkey:1", "privkey:\\u0031")

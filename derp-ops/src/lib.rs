@@ -1,8 +1,8 @@
 //! What the programs `derper` and `derpprobe` share, so that neither has a copy of it: how
 //! operators give them flags ([`goflag`]) and secrets ([`keyfile`], [`meshkey`]), how they log
-//! ([`logging`], [`log_budget`]), where they listen ([`listen_addr`]) and answer operators
-//! ([`operators`]), how they show numbers ([`exposition`]) and to whom ([`debug_access`]), and how
-//! they look at servers that nobody vouches for ([`any_certificate`]).
+//! ([`logging`]), where they listen ([`listen_addr`]) and answer operators ([`operators`]), how
+//! they show numbers ([`exposition`]) and to whom ([`debug_access`]), and how they look at servers
+//! that nobody vouches for ([`any_certificate`]).
 //!
 //! # What is not here
 //!
@@ -16,7 +16,6 @@ pub mod exposition;
 pub mod goflag;
 pub mod keyfile;
 pub mod listen_addr;
-pub mod log_budget;
 pub mod logging;
 pub mod meshkey;
 pub mod operators;

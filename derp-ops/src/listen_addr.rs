@@ -22,6 +22,15 @@ pub struct ListenAddr {
 }
 
 impl ListenAddr {
+    /// What Go binds where it is told this address.
+    fn at(ip: IpAddr, port: u16) -> Self {
+        let ip = ip.to_canonical();
+        Self {
+            ip: Some(ip).filter(|ip| !ip.is_unspecified()),
+            port,
+        }
+    }
+
     /// The same address with another port.
     #[must_use]
     pub const fn with_port(self, port: u16) -> Self {
@@ -51,7 +60,8 @@ impl FromStr for ListenAddr {
     type Err = String;
 
     /// Reads `:port`, `ip:port` or `[ip6]:port`, and `https` for a port, as Go does. A name is
-    /// looked up, for the reference takes `localhost:8443`.
+    /// looked up, for the reference takes `localhost:8443`. To Go `0.0.0.0` and `::` are all
+    /// addresses of both families, and an IPv4 address written as IPv6 is the IPv4 address.
     fn from_str(text: &str) -> Result<Self, String> {
         const FORMS: &str = "write it like :443, 192.0.2.1:443 or [2001:db8::1]:443";
         let Some((host, port)) = text.rsplit_once(':') else {
@@ -70,10 +80,7 @@ impl FromStr for ListenAddr {
         {
             let ip = inner.parse::<Ipv6Addr>();
             let ip = ip.map_err(|_| format!("{inner:?} is not an IPv6 address; {FORMS}"))?;
-            return Ok(Self {
-                ip: Some(ip.into()),
-                port,
-            });
+            return Ok(Self::at(ip.into(), port));
         }
         if host.is_empty() {
             return Ok(Self { ip: None, port });
@@ -82,7 +89,7 @@ impl FromStr for ListenAddr {
             return Err(format!("an IPv6 address needs brackets; {FORMS}"));
         }
         if let Ok(ip) = host.parse() {
-            return Ok(Self { ip: Some(ip), port });
+            return Ok(Self::at(ip, port));
         }
         let found: Vec<SocketAddr> = match (host, port).to_socket_addrs() {
             Ok(found) => found.collect(),
@@ -98,10 +105,7 @@ impl FromStr for ListenAddr {
             .find(|addr| addr.is_ipv4())
             .or_else(|| found.first());
         match first {
-            Some(addr) => Ok(Self {
-                ip: Some(addr.ip()),
-                port,
-            }),
+            Some(addr) => Ok(Self::at(addr.ip(), port)),
             None => Err(format!("{host:?} has no address; {FORMS}")),
         }
     }
@@ -193,8 +197,9 @@ mod tests {
             (":https", addr("", 443)),
             (":0", addr("", 0)),
             ("192.0.2.1:8443", addr("192.0.2.1", 8443)),
-            ("0.0.0.0:443", addr("0.0.0.0", 443)),
-            ("[::]:443", addr("::", 443)),
+            ("0.0.0.0:443", addr("", 443)),
+            ("[::]:443", addr("", 443)),
+            ("[::ffff:192.0.2.1]:443", addr("192.0.2.1", 443)),
             ("[2001:db8::1]:443", addr("2001:db8::1", 443)),
             ("localhost:8010", addr("127.0.0.1", 8010)),
         ];
@@ -204,6 +209,22 @@ mod tests {
         assert_eq!(addr("", 443).to_string(), ":443");
         assert_eq!(addr("2001:db8::1", 443).to_string(), "[2001:db8::1]:443");
         assert_eq!(addr("", 443).socket_addr().to_string(), "[::]:443");
+    }
+
+    #[tokio::test]
+    async fn whoever_listens_on_all_addresses_of_ipv4_is_reached_by_ipv6_too() {
+        let address: ListenAddr = "0.0.0.0:0".parse().unwrap();
+        let listener = bind_tcp(address, "-a").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut loopback = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+        // A machine may have no IPv6 at all.
+        if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            loopback.push(Ipv6Addr::LOCALHOST.into());
+        }
+        for ip in loopback {
+            let reached = tokio::net::TcpStream::connect((ip, port)).await;
+            assert!(reached.is_ok(), "{ip}: {reached:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,4 @@
 //! Logs on standard error: text for people, JSON for collectors.
-//!
-//! Peers can cause events; what they cause goes through a [`crate::log_budget::LogBudget`] first.
 
 use std::fmt;
 use std::io::{self, IsTerminal};

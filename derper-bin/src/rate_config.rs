@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use derp_proto::go_struct;
 use derp_verify::RateLimit;
-use serde::Deserialize;
 use thiserror::Error;
 
 /// The longest frame costs so many bytes; with less at hand it could never pass.
@@ -34,12 +34,16 @@ pub enum RateConfigError {
     },
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
 struct Document {
-    per_client_rate_limit_bytes_per_sec: u64,
-    per_client_rate_burst_bytes: u64,
+    bytes_per_second: u64,
+    burst_bytes: u64,
 }
+
+go_struct!(Document {
+    bytes_per_second = "PerClientRateLimitBytesPerSec",
+    burst_bytes = "PerClientRateBurstBytes",
+});
 
 /// Reads the file; `None` where it says that there is no limit.
 ///
@@ -48,17 +52,19 @@ struct Document {
 pub fn load(path: &Path) -> Result<Option<RateLimit>, RateConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|err| RateConfigError::Unreadable(path.to_owned(), err))?;
-    let document: Document = serde_json::from_str(&text).map_err(|err| RateConfigError::Json {
-        path: path.to_owned(),
-        line: err.line(),
-        column: err.column(),
-    })?;
-    if document.per_client_rate_limit_bytes_per_sec == 0 {
+    let document: Option<Document> =
+        serde_json::from_str(&text).map_err(|err| RateConfigError::Json {
+            path: path.to_owned(),
+            line: err.line(),
+            column: err.column(),
+        })?;
+    let document = document.unwrap_or_default();
+    if document.bytes_per_second == 0 {
         return Ok(None);
     }
     Ok(Some(RateLimit {
-        bytes_per_second: document.per_client_rate_limit_bytes_per_sec,
-        burst_bytes: document.per_client_rate_burst_bytes.max(MIN_BURST),
+        bytes_per_second: document.bytes_per_second,
+        burst_bytes: document.burst_bytes.max(MIN_BURST),
     }))
 }
 
@@ -83,6 +89,16 @@ mod tests {
         };
         let cases = [
             ("{}", Ok(None)),
+            ("null", Ok(None)),
+            (
+                "{\"PerClientRateLimitBytesPerSec\": 9, \"PerClientRateBurstBytes\": null}",
+                rate(9, 65_568),
+            ),
+            // Go does not look at the case of names.
+            (
+                "{\"perClientRateLimitBytesPerSec\": 9, \"PERCLIENTRATEBURSTBYTES\": 70000}",
+                rate(9, 70_000),
+            ),
             (
                 "{\"PerClientRateLimitBytesPerSec\": 0, \"PerClientRateBurstBytes\": 5}",
                 Ok(None),

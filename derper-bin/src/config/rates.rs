@@ -35,7 +35,14 @@ fn of_each_client(reader: &mut Reader<'_>) -> Option<RateLimit> {
             ));
         }
         return match rate_config::load(&path) {
-            Ok(rate) => rate,
+            Ok(Some(rate)) => Some(rate),
+            Ok(None) => {
+                reader.warn(format!(
+                    "{theirs}: {} limits nothing: PerClientRateLimitBytesPerSec is 0 or not there",
+                    path.display()
+                ));
+                None
+            }
             Err(err) => {
                 reader.problem(format!("{theirs}: {}", chain(&err)));
                 None
