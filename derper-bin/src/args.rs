@@ -164,6 +164,13 @@ impl Args {
             let given = matches.try_get_many::<String>(flag.name).ok().flatten();
             if let Some(texts) = given {
                 let texts: Vec<&str> = texts.map(String::as_str).collect();
+                if setting.kind.needs_text() && texts.contains(&"") {
+                    return Err(usage_error(format_args!(
+                        "-{} is given nothing; it takes {}",
+                        flag.name,
+                        setting.kind.on_the_command_line()
+                    )));
+                }
                 let text = texts.join(",");
                 let origin = Origin::Flag(flag.name);
                 flags.insert(setting.key, Given { text, origin });
@@ -414,6 +421,30 @@ mod tests {
                 "unknown command \"check-cofnig\"; did you mean check-config?",
             ),
             ("serve", "unknown command \"serve\""),
+            (
+                "-verify-clients=",
+                "-verify-clients is given nothing; it takes true or false",
+            ),
+            (
+                "-verify-client-url-fail-open= -stun",
+                "-verify-client-url-fail-open is given nothing; it takes true or false",
+            ),
+            (
+                "check-config -stun-port=",
+                "-stun-port is given nothing; it takes a whole number",
+            ),
+            (
+                "-accept-connection-limit=",
+                "-accept-connection-limit is given nothing; it takes a number",
+            ),
+            (
+                "-tcp-write-timeout=",
+                "-tcp-write-timeout is given nothing; it takes a duration, such as 15s",
+            ),
+            (
+                "-version=",
+                "-version is given nothing; it takes true or false",
+            ),
             (
                 "-version=perhaps",
                 "-version is a switch: write true or false",

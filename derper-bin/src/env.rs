@@ -65,6 +65,19 @@ pub fn read(vars: &Vars) -> FromEnv {
         read_enable_http(enabled, &mut found);
     }
     found.warnings = vars.keys().filter_map(|name| mistyped(name)).collect();
+    let links = vars
+        .iter()
+        .filter(|(name, value)| is_service_link(name, value));
+    found.warnings.extend(
+        links
+            .filter(|(name, _)| is_ours(name))
+            .map(|(name, value)| {
+                format!(
+                    "the variable {name} is {value:?}, which Kubernetes set for a Service, and does \
+                     nothing; set enableServiceLinks: false in the pod's spec"
+                )
+            }),
+    );
     let unsupported = UNSUPPORTED
         .iter()
         .filter(|(name, _)| set(vars, name).is_some());
@@ -98,7 +111,16 @@ pub fn extra_args(vars: &Vars) -> Result<Vec<String>, Problem> {
 fn set<'v>(vars: &'v Vars, name: &str) -> Option<&'v str> {
     vars.get(name)
         .map(String::as_str)
-        .filter(|value| !value.is_empty())
+        .filter(|value| !value.is_empty() && !is_service_link(name, value))
+}
+
+/// Whether a variable was set by Kubernetes for a Service: one called `derp-stun` gives every pod
+/// of its namespace `DERP_STUN_PORT=udp://10.0.0.1:3478`.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.ends_with("_PORT")
+        && ["tcp://", "udp://", "sctp://"]
+            .iter()
+            .any(|scheme| value.starts_with(scheme))
 }
 
 /// What one setting's variables say.
@@ -151,15 +173,8 @@ fn read_enable_http(enabled: &str, found: &mut FromEnv) {
 /// A warning where a variable has our prefix and is nearly one of ours. Others with the prefix are
 /// left alone: Kubernetes sets `DERP_SERVICE_HOST` and more for a service called `derp`.
 fn mistyped(name: &str) -> Option<String> {
-    let ours = || {
-        let settings = ALL.iter().filter_map(|setting: &&Setting| setting.env);
-        let names = settings.flat_map(|env| {
-            std::iter::once(env.name).chain(env.aliases.iter().map(|alias| alias.name))
-        });
-        names.chain(EXTRA_ARGS).chain([ENABLE_HTTP])
-    };
     let has_prefix = name.starts_with("DERP_") || name.starts_with("DERPER_");
-    let is_known = ours().any(|known| known == name)
+    let is_known = is_ours(name)
         || UNSUPPORTED
             .iter()
             .any(|(unsupported, _)| *unsupported == name);
@@ -174,6 +189,19 @@ fn mistyped(name: &str) -> Option<String> {
     Some(format!(
         "the variable {name} is not known and does nothing; did you mean {known}?"
     ))
+}
+
+/// The names of all variables that are read.
+fn ours() -> impl Iterator<Item = &'static str> {
+    let settings = ALL.iter().filter_map(|setting: &&Setting| setting.env);
+    let names = settings.flat_map(|env| {
+        std::iter::once(env.name).chain(env.aliases.iter().map(|alias| alias.name))
+    });
+    names.chain(EXTRA_ARGS).chain([ENABLE_HTTP])
+}
+
+fn is_ours(name: &str) -> bool {
+    ours().any(|known| known == name)
 }
 
 #[cfg(test)]
@@ -334,6 +362,13 @@ mod tests {
                 "/app/state/derper.key",
             ),
             (&TLS_MODE, "DERP_CERTMODE", "acme.sh", "manual"),
+            (&VERIFY_CLIENTS, "DERP_AUTH_MODE", "verify-clients", "true"),
+            (
+                &VERIFY_CLIENTS,
+                "DERP_AUTH_MODE",
+                "verify-url",
+                "verify-url",
+            ),
             (&HTTP_PORT, "DERP_ENABLE_HTTP", "false", "-1"),
         ];
         for &(setting, name, given, meant) in cases {
@@ -437,6 +472,8 @@ mod tests {
             ("DERP_SERVICE_HOST", "10.0.0.1"),
             ("DERP_PORT_443_TCP_ADDR", "10.0.0.1"),
             ("DERP_SERVICE_PORT", "443"),
+            ("DERP_PORT", "tcp://10.0.0.1:443"),
+            ("DERP_PORT_443_TCP", "tcp://10.0.0.1:443"),
         ]));
         assert_eq!(
             found.warnings,
@@ -445,6 +482,42 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn a_port_that_kubernetes_sets_for_a_service_is_passed_over_and_told() {
+        let cases = [
+            (&HTTP_PORT, "DERP_HTTP_PORT", "tcp://10.0.0.1:80"),
+            (&HTTP_PORT, "DERPER_HTTP_PORT", "tcp://10.0.0.1:80"),
+            (
+                &settings::STUN_PORT,
+                "DERP_STUN_PORT",
+                "udp://10.0.0.1:3478",
+            ),
+            (
+                &settings::STUN_PORT,
+                "DERPER_STUN_PORT",
+                "sctp://[fd00::1]:9",
+            ),
+        ];
+        for (setting, name, link) in cases {
+            assert_eq!(value(setting, &[(name, link)]), Ok(None), "{name}");
+            assert_eq!(
+                read(&vars(&[(name, link)])).warnings,
+                [format!(
+                    "the variable {name} is {link:?}, which Kubernetes set for a Service, and does \
+                     nothing; set enableServiceLinks: false in the pod's spec"
+                )]
+            );
+        }
+        // Another name of the same setting still counts.
+        let both = [
+            ("DERP_STUN_PORT", "udp://10.0.0.1:1"),
+            ("DERP_PORT_STUN", "7"),
+        ];
+        let expected = Some(("DERP_PORT_STUN".to_owned(), "7".to_owned()));
+        assert_eq!(value(&settings::STUN_PORT, &both), Ok(expected));
+    }
+
     #[test]
     fn what_does_nothing_here_is_said() {
         let found = read(&vars(&[

@@ -83,6 +83,27 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether an empty text is no value of it. Where it is one, it means that there is none.
+    #[must_use]
+    pub const fn needs_text(self) -> bool {
+        !matches!(self, Self::Text | Self::Path | Self::List)
+    }
+
+    /// What a flag takes for it.
+    #[must_use]
+    pub const fn on_the_command_line(self) -> &'static str {
+        match self {
+            Self::Switch => "true or false",
+            Self::Int => "a whole number",
+            Self::Float => "a number",
+            Self::Duration => "a duration, such as 15s",
+            Self::Size => "a number of bytes, such as 64MiB",
+            Self::Text => "text",
+            Self::Path => "a path",
+            Self::List => "texts with commas between them",
+        }
+    }
+
     /// What a configuration file must hold for it.
     #[must_use]
     pub const fn in_toml(self) -> &'static str {

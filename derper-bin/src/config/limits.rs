@@ -16,12 +16,6 @@ use crate::settings::{
     TLS_TIMEOUT, UNFINISHED_BYTES, VERIFY_TIMEOUT,
 };
 
-/// What waits for all clients together where nothing limits memory.
-const QUEUE_BYTES_DEFAULT: u64 = 256 << 20;
-/// The same of connections on their way to a login.
-const PENDING_BYTES_DEFAULT: u64 = 64 << 20;
-/// The same of clients' frames that are not finished.
-const UNFINISHED_BYTES_DEFAULT: u64 = 64 << 20;
 /// Go probes idle connections after so long where it is told 0.
 const GO_KEEPALIVE: Duration = Duration::from_secs(15);
 /// Clients give up after this long without a frame (`derp/derphttp/derphttp_client.go`).
@@ -35,32 +29,35 @@ pub(super) fn accept_limit(reader: &mut Reader<'_>) -> Option<AcceptLimit> {
         Some(rate) if rate > 0.0 => Ok(rate),
         _ => Err("give a number above 0, or +Inf for no limit".to_owned()),
     });
-    let burst: i64 = reader.int(&ACCEPT_BURST, 1..=i64::MAX, COUNT);
+    let burst: i64 = reader.int(&ACCEPT_BURST, i64::MIN..=i64::MAX, COUNT);
+    if !per_second.is_finite() {
+        // Without a limit there is nothing to be above of, and Go takes whatever is there.
+        return None;
+    }
+    if burst < 1 {
+        reader.reject(&ACCEPT_BURST, format_args!("out of range; give {COUNT}"));
+    }
     #[expect(
         clippy::cast_precision_loss,
         reason = "a burst beyond 2^53 is no limit anyway"
     )]
     let burst = burst as f64;
-    per_second
-        .is_finite()
-        .then_some(AcceptLimit { per_second, burst })
+    Some(AcceptLimit { per_second, burst })
 }
 
 /// What can change while the relay runs.
 pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     let mut tunables = Tunables::default();
     tunables.lane_depth = reader.int(&LANE_PACKETS, 1..=1 << 20, COUNT);
-    tunables.queue_budget_bytes = queue_bytes(reader);
+    tunables.queue_budget_bytes =
+        size_or_an_eighth(reader, &QUEUE_BYTES, tunables.queue_budget_bytes);
     rates::read(reader, &mut tunables);
     tunables.max_logins_pending = reader.int(&LOGINS_PENDING, 1..=1 << 20, COUNT);
-    let pending = reader.size(&PENDING_BYTES, 1 << 20);
-    let pending = pending.unwrap_or_else(|| at_most_an_eighth(reader, PENDING_BYTES_DEFAULT));
-    tunables.max_pending_bytes = to_usize(pending);
+    tunables.max_pending_bytes =
+        size_or_an_eighth(reader, &PENDING_BYTES, tunables.max_pending_bytes);
     tunables.max_page_connections = reader.int(&PAGE_CONNECTIONS, 1..=1 << 20, COUNT);
-    let unfinished = reader.size(&UNFINISHED_BYTES, 1 << 20);
-    let unfinished =
-        unfinished.unwrap_or_else(|| at_most_an_eighth(reader, UNFINISHED_BYTES_DEFAULT));
-    tunables.max_unfinished_bytes = to_usize(unfinished);
+    tunables.max_unfinished_bytes =
+        size_or_an_eighth(reader, &UNFINISHED_BYTES, tunables.max_unfinished_bytes);
     tunables.network_login_rate = login_rate(reader, &NETWORK_RATE, &NETWORK_BURST);
     tunables.key_login_rate = login_rate(reader, &KEY_RATE, &KEY_BURST);
     tunables.max_connections_per_key = reader.int(&KEY_CONNECTIONS, 1..=1 << 20, COUNT);
@@ -115,16 +112,14 @@ fn login_rate(
     })
 }
 
-fn queue_bytes(reader: &mut Reader<'_>) -> usize {
-    let given = reader.size(&QUEUE_BYTES, 1 << 20);
-    to_usize(given.unwrap_or_else(|| at_most_an_eighth(reader, QUEUE_BYTES_DEFAULT)))
-}
-
-/// As much, or an eighth of the memory that there is where that is less: the allocator and the
-/// kernel's buffers want as much again each.
-fn at_most_an_eighth(reader: &Reader<'_>, bytes: u64) -> u64 {
+/// What was given, or else so many bytes, or an eighth of the memory that there is where that is
+/// less: the allocator and the kernel's buffers want as much again each.
+fn size_or_an_eighth(reader: &mut Reader<'_>, setting: &Setting, bytes: usize) -> usize {
+    if let Some(given) = reader.size(setting, 1 << 20) {
+        return to_usize(given);
+    }
     let limit = reader.surroundings.memory_limit;
-    limit.map_or(bytes, |limit| bytes.min(limit / 8))
+    limit.map_or(bytes, |limit| bytes.min(to_usize(limit / 8)))
 }
 
 fn to_usize(bytes: u64) -> usize {
@@ -139,12 +134,9 @@ fn unsent(reader: &mut Reader<'_>) -> Option<u32> {
 /// What is set on every connection.
 pub(super) fn socket_options(reader: &mut Reader<'_>) -> SocketOptions {
     let mut options = SocketOptions::default();
-    let keepalive = reader.duration(&TCP_KEEPALIVE);
-    options.keep_alive_time = Some(if keepalive.is_zero() {
-        GO_KEEPALIVE
-    } else {
-        keepalive
-    });
+    let keepalive = reader.duration_or_never(&TCP_KEEPALIVE);
+    options.keep_alive_time =
+        keepalive.map(|time| if time.is_zero() { GO_KEEPALIVE } else { time });
     options.user_timeout = reader.duration(&TCP_USER_TIMEOUT);
     options
 }

@@ -146,7 +146,8 @@ pub enum OnBindFailure {
 impl Stun {
     pub(super) fn read(reader: &mut Reader<'_>, listen: &Listen) -> Option<Self> {
         let enabled = reader.switch(&STUN);
-        let port = reader.int(&STUN_PORT, 0..=65_535, "a port from 0 to 65535");
+        let hint = "a port from 0 to 65535, or -1 for none";
+        let port: i64 = reader.int(&STUN_PORT, i64::MIN..=65_535, hint);
         let given = reader.given(&STUN_PORT).map(|given| given.origin);
         let on_bind_failure = match (given, reader.manner()) {
             (Some(Origin::Preset(_)), _) => OnBindFailure::AnyPort,
@@ -157,6 +158,7 @@ impl Stun {
             let ip = text.parse::<IpAddr>();
             ip.map_err(|_| "write an IP address, or :: for all addresses".to_owned())
         });
+        let port = u16::try_from(port).ok()?;
         let address = match own {
             // All of both families, or of IPv4 alone where there is no other.
             Some(ip) if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => ListenAddr { ip: None, port },

@@ -179,7 +179,7 @@ fn key_from_file(reader: &mut Reader<'_>) -> Option<MeshKeyFile> {
 
 /// The first that exists of the places where the reference looks.
 fn default_path(reader: &Reader<'_>) -> Option<PathBuf> {
-    if reader.manner() == Manner::Ours {
+    if reader.manner() == Manner::Ours || reader.is_declined(&MESH_PSK_FILE) {
         return None;
     }
     let home = reader

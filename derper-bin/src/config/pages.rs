@@ -55,7 +55,8 @@ fn unpublished(reader: &mut Reader<'_>) -> Vec<Unpublished> {
     let mut names = Vec::new();
     for text in reader.list(&UNPUBLISHED_DNS) {
         let (name, txt) = match text.split_once('/') {
-            Some((name, txt)) => (name, Some(txt)),
+            // With nothing behind the slash everybody is told.
+            Some((name, txt)) => (name, Some(txt).filter(|txt| !txt.is_empty())),
             None => (text.as_str(), None),
         };
         if !is_name(name) || !txt.is_none_or(is_txt_name) {

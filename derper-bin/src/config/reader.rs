@@ -88,10 +88,17 @@ impl<'a> Reader<'a> {
         self.warnings.push(text.into());
     }
 
-    /// What was given for `setting`. An empty text means "not set", for flags as for variables.
+    /// What was given for `setting`. An empty text means that there is none, also where there is a
+    /// variable for it; flags for switches and numbers are never empty.
     pub(super) fn given(&self, setting: &Setting) -> Option<Given> {
         let given = self.sources.get(setting);
         given.filter(|given| !given.text.is_empty()).cloned()
+    }
+
+    /// Whether a flag says that there is none, where there would be one by default.
+    pub(super) fn is_declined(&self, setting: &Setting) -> bool {
+        let given = self.sources.get(setting);
+        given.is_some_and(|given| given.text.is_empty() && matches!(given.origin, Origin::Flag(_)))
     }
 
     /// Where `setting` was given, for messages that name several.
@@ -165,22 +172,22 @@ impl<'a> Reader<'a> {
     /// A length of time; zero where the caller has a meaning for it.
     pub(super) fn duration(&mut self, setting: &Setting) -> Duration {
         self.value(setting, |text| {
-            let duration = GoDuration::from_str(text)
-                .map_err(|err| format!("{err}; write it like 15s, 100ms or 1m30s"))?;
-            duration
+            parse_duration(text)?
                 .to_std()
                 .ok_or_else(|| "a duration here cannot be negative".to_owned())
         })
+    }
+
+    /// A length of time, or `None` for a negative one, which stands for never.
+    pub(super) fn duration_or_never(&mut self, setting: &Setting) -> Option<Duration> {
+        self.value(setting, |text| Ok(parse_duration(text)?.to_std()))
     }
 
     /// A length of time that cannot be zero.
     pub(super) fn duration_above_zero(&mut self, setting: &Setting) -> Duration {
         let duration = self.duration(setting);
         if duration.is_zero() {
-            self.reject(
-                setting,
-                "with no time at all nobody could connect; give more than 0s",
-            );
+            self.reject(setting, "it must be more than 0s");
         }
         duration
     }
@@ -217,6 +224,10 @@ impl<'a> Reader<'a> {
             .filter(|item| !item.is_empty());
         items.map(str::to_owned).collect()
     }
+}
+
+fn parse_duration(text: &str) -> Result<GoDuration, String> {
+    GoDuration::from_str(text).map_err(|err| format!("{err}; write it like 15s, 100ms or 1m30s"))
 }
 
 pub(super) fn parse_size(text: &str) -> Option<u64> {

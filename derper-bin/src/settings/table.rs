@@ -48,7 +48,8 @@ settings! {
 
     // Listening
     ADDRESS = Setting::new("listen.address", Kind::Text, ":443",
-        "Where to listen: :port, ip:port, [ip6]:port, or unix:/path. Without a configuration file TLS is \
+        "Where to listen: :port, ip:port, [ip6]:port, or unix:/path. With 0.0.0.0 as with [::] these are \
+         all addresses of both families; for IPv4 alone name the machine's own. Without a configuration file TLS is \
          served on port 443 or with -certmode manual, and plain HTTP otherwise.")
         .flag(Group::Listening, "a", "ADDR")
         .env("DERP_ADDR", &[
@@ -67,7 +68,7 @@ settings! {
         .flag(Group::Listening, "stun", "BOOL")
         .env("DERP_STUN", &[same("DERP_STUN_ENABLE"), same("DERP_ENABLE_STUN"), same("DERPER_STUN")]);
     STUN_PORT = Setting::new("stun.port", Kind::Int, "3478",
-        "The UDP port of STUN, on the address of -a.")
+        "The UDP port of STUN, on the address of -a; -1 for none.")
         .flag(Group::Listening, "stun-port", "PORT")
         .env("DERP_STUN_PORT", &[same("DERP_PORT_STUN"), same("DERPER_STUN_PORT")]);
     STUN_ADDRESS = Setting::new("stun.address", Kind::Text, "",
@@ -99,7 +100,7 @@ settings! {
          read, for a proxy passes them on as strangers wrote them.")
         .flag(Group::Listening, "trusted-header", "NAME").env("DERP_TRUSTED_HEADER", &[]);
     TCP_KEEPALIVE = Setting::new("tcp.keepalive", Kind::Duration, "10m0s",
-        "TCP keepalive: how long a connection may be idle before it is probed; 0 for 15s.")
+        "TCP keepalive: how long a connection may be idle before it is probed; 0 for 15s, less for never.")
         .flag(Group::Listening, "tcp-keepalive-time", "DURATION")
         .env("DERP_TCP_KEEPALIVE_TIME", &[]);
     TCP_USER_TIMEOUT = Setting::new("tcp.user_timeout", Kind::Duration, "15s",
@@ -287,6 +288,7 @@ settings! {
         .env("DERP_VERIFY_CLIENTS", &[
             same("DERPER_VERIFY_CLIENTS"),
             same("TAILSCALE_DERP_VERIFY_CLIENTS"),
+            Alias { name: "DERP_AUTH_MODE", read: auth_mode },
         ])
         .not_in_file();
     SOCKET = Setting::new("socket", Kind::Path, "",
@@ -472,6 +474,15 @@ settings! {
         "What is logged: error, warn, info, debug or trace, or levels by module such as \
          info,derp_server=debug.")
         .flag(Group::Logs, "log-level", "LEVEL").env("DERPER_LOG_LEVEL", &[]);
+}
+
+/// The value of another image's variable for `-verify-clients`. Another mode than this one is left
+/// for the setting to refuse: it must not become an open relay.
+fn auth_mode(mode: &str) -> String {
+    match mode {
+        "verify-clients" => "true".to_owned(),
+        mode => mode.to_owned(),
+    }
 }
 
 /// The value of another image's variable for `-certmode`. A tool that fetches certificates by

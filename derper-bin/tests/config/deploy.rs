@@ -56,6 +56,7 @@ fn the_compose_files_set_what_exists_and_go_together() {
         let text = fs::read_to_string(deploy(&format!("compose/{name}.yaml"))).unwrap();
         let set = environment(&text, "derp");
         assert!(!set.is_empty(), "{name}");
+        assert!(text.contains("\n    stop_grace_period: 30s\n"), "{name}");
         for (variable, _) in &set {
             let is_ours = ALL
                 .iter()

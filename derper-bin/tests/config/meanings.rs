@@ -311,6 +311,49 @@ fn the_mesh_key_is_looked_for_where_the_reference_looks() {
 }
 
 #[test]
+fn a_flag_can_say_that_there_is_no_mesh_key() {
+    let machine = Machine::new();
+    machine.write("keys/derp-mesh.key", 0o600, MESH_KEY);
+    let none = machine.good(&format!("{GOOD} -mesh-psk-file="), &[], "");
+    assert!(none.mesh.key.is_none());
+    // A variable that is empty says nothing.
+    let config = machine.good(GOOD, &[("DERP_MESH_PSK_FILE", "")], "");
+    assert!(config.mesh.key.is_some());
+}
+
+#[test]
+fn numbers_that_mean_nothing_to_go_are_taken_as_it_takes_them() {
+    let machine = Machine::new();
+    let flags = "-tcp-keepalive-time=-1s -stun-port=-1 -accept-connection-burst=0 \
+                 -unpublished-bootstrap-dns-names=a.example.com/";
+    let config = machine.good(&format!("{GOOD} {flags}"), &[], "");
+    assert_eq!(config.socket.keep_alive_time, None);
+    assert_eq!(config.stun, None);
+    assert_eq!(config.accept_limit, None);
+    let told = &config.pages.bootstrap_dns.unpublished[0];
+    assert_eq!((told.name.as_str(), &told.txt), ("a.example.com", &None));
+}
+
+#[test]
+fn all_addresses_of_ipv4_are_all_addresses_as_in_go() {
+    let machine = Machine::new();
+    let flags = "-c {}/derper.key -certmode manual -hostname 192.0.2.1 -certdir {}/certs \
+                 -a 0.0.0.0:443";
+    let config = machine.good(flags, &[], "");
+    let all = |port| ListenAddr { ip: None, port };
+    assert_eq!(config.listen.address, all(443));
+    assert_eq!(config.listen.http, Some(all(80)));
+    assert_eq!(config.stun.map(|stun| stun.address), Some(all(3478)));
+}
+
+#[test]
+fn the_reference_s_variable_for_the_depth_of_queues_is_read() {
+    let machine = Machine::new();
+    let depth = [("TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH", "64")];
+    assert_eq!(machine.good(GOOD, &depth, "").tunables.lane_depth, 64);
+}
+
+#[test]
 fn words_that_go_ignores_are_pointed_out() {
     let machine = Machine::new();
     let config = machine.good(&format!("{GOOD} -stun false -derp=false"), &[], "");

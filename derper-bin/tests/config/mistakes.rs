@@ -104,8 +104,7 @@ const BROKEN_FILES: &[(&str, &str)] = &[
     ),
     (
         "tls.mode = \"off\"\n[timeouts]\nlogin = \"0s\"\n",
-        "{}/derper.toml:3: timeouts.login = \"0s\": with no time at all nobody could connect; \
-         give more than 0s",
+        "{}/derper.toml:3: timeouts.login = \"0s\": it must be more than 0s",
     ),
     (
         "tls.mode = \"off\"\n[timeouts]\nkeep_alive = \"2m\"\n",
@@ -139,7 +138,7 @@ const BROKEN_FILES: &[(&str, &str)] = &[
     ),
     (
         "tls.mode = \"off\"\nstun.port = 65536\n",
-        "{}/derper.toml:2: stun.port = \"65536\": out of range; give a port from 0 to 65535",
+        "{}/derper.toml:2: stun.port = \"65536\": out of range; give a port from 0 to 65535, or -1 for none",
     ),
     (
         "tls.mode = \"off\"\nstun.address = \"everywhere\"\n",
@@ -185,8 +184,8 @@ const BROKEN_FILES: &[(&str, &str)] = &[
          levels by module such as info,derp_server=debug",
     ),
     (
-        "tls.mode = \"off\"\nbootstrap_dns.unpublished = [\"a.example.com/\"]\n",
-        "{}/derper.toml:2: bootstrap_dns.unpublished = \"a.example.com/\": \"a.example.com/\" is \
+        "tls.mode = \"off\"\nbootstrap_dns.unpublished = [\"a.example.com/b c\"]\n",
+        "{}/derper.toml:2: bootstrap_dns.unpublished = \"a.example.com/b c\": \"a.example.com/b c\" is \
          not a host name; write NAME or NAME/TXTNAME",
     ),
     (
@@ -221,9 +220,9 @@ fn every_mistake_has_its_own_message() {
             "-http-port \"65536\": out of range; give a port from 0 to 65535, or -1 for none",
         ),
         (
-            "-stun-port -1",
+            "-stun-port 65536",
             &[],
-            "-stun-port \"-1\": out of range; give a port from 0 to 65535",
+            "-stun-port \"65536\": out of range; give a port from 0 to 65535, or -1 for none",
         ),
         ("-stun=maybe", &[], "-stun \"maybe\": write true or false"),
         (
@@ -270,9 +269,9 @@ fn every_mistake_has_its_own_message() {
              100ms or 1m30s",
         ),
         (
-            "-tcp-keepalive-time=-1s",
+            "-tcp-user-timeout=-1s",
             &[],
-            "-tcp-keepalive-time \"-1s\": a duration here cannot be negative",
+            "-tcp-user-timeout \"-1s\": a duration here cannot be negative",
         ),
         (
             "-accept-connection-limit 0",
@@ -280,7 +279,7 @@ fn every_mistake_has_its_own_message() {
             "-accept-connection-limit \"0\": give a number above 0, or +Inf for no limit",
         ),
         (
-            "-accept-connection-burst 0",
+            "-accept-connection-limit 5 -accept-connection-burst 0",
             &[],
             "-accept-connection-burst \"0\": out of range; give a whole number above 0",
         ),
@@ -456,6 +455,18 @@ fn every_mistake_has_its_own_message() {
             &[],
             "-mesh-with: other relays want the key that the region shares; put it into a file and \
              name that with -mesh-psk-file",
+        ),
+        (
+            "-mesh-psk-file= -mesh-with derp1a.example.com",
+            &[],
+            "-mesh-with: other relays want the key that the region shares; put it into a file and \
+             name that with -mesh-psk-file",
+        ),
+        // Another image's way to ask for verification: what is not understood must not be open.
+        (
+            "",
+            &[("DERP_AUTH_MODE", "verify-url")],
+            "DERP_AUTH_MODE \"verify-url\": write true or false",
         ),
         (
             "-mesh-with a/b/c",
