@@ -45,3 +45,4 @@ pub mod signals;
 pub mod sources;
 pub mod start;
 pub mod tls;
+mod usage;

@@ -146,6 +146,26 @@ fn write_secret(path: &Path, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_consistency_check_asks_tailscaled_about_its_own_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = start(dir.path(), "-verify-clients -socket {}/a.sock");
+    let http = relay.http.expect("a port beside TLS");
+    let check = || get(http, "GET /debug/check HTTP/1.1\r\n");
+    let answer = check().await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert!(answer.contains("\r\n\r\ntailscaled: "), "{answer}");
+    // Its own node is no peer that it could look up.
+    let tailscaled = Tailnet::of(&[]).served_at(&dir.path().join("a.sock"));
+    let answer = check().await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with("ConsistencyCheck okay\n"), "{answer}");
+    drop(tailscaled);
+    let answer = check().await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn members_come_in_and_strangers_stay_out_by_each_kind_of_verifier() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path();

@@ -77,8 +77,21 @@ async fn the_debug_pages_are_for_whoever_may_see_them() {
             "{request}: {answer}"
         );
     }
+    let index = relay.get("GET /debug/ HTTP/1.1\r\n").await;
+    for (path, what) in [
+        ("/debug/varz", "Metrics (Prometheus)"),
+        ("/debug/vars", "Metrics (JSON, as Go's expvar)"),
+        ("/debug/check", "Consistency check"),
+    ] {
+        let link = format!("<a href=\"{path}\">{path}</a> ({what})");
+        assert!(index.contains(&link), "{link}: {index}");
+    }
+    let https = "\r\nstrict-transport-security: max-age=63072000; includesubdomains\r\n";
+    assert!(index.to_lowercase().contains(https), "{index}");
     let home = relay.get("GET / HTTP/1.1\r\n").await;
-    assert!(home.contains("/debug/"), "{home}");
+    for word in ["/debug/", "DERP", "Tailscale"] {
+        assert!(home.contains(word), "{word}: {home}");
+    }
     relay.stop().await;
 }
 

@@ -56,7 +56,7 @@ impl HomePage<'_> {
              <head><meta charset=\"utf-8\"><title>DERP server</title></head>\n\
              <body>\n\
              <h1>DERP server</h1>\n\
-             <p>This is a relay that speaks DERP, the protocol by which \
+             <p>Here runs a DERP server: a relay by which \
              <a href=\"https://tailscale.com/\">Tailscale</a> clients reach one another where no \
              direct path is to be had.</p>\n\
              <p>What passes through it is encrypted between the clients; the relay has no key to \

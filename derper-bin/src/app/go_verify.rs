@@ -4,16 +4,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use derp_verify::{
-    Admission, AllOf, CacheOptions, Cached, FailMode, HttpConfigError, HttpOptions, Tailscaled,
-    Verifier, VerifyCounters,
+    Admission, AllOf, CacheOptions, Cached, Candidate, ConnMeta, FailMode, HttpConfigError,
+    HttpOptions, Tailscaled, Verifier, VerifyCounters, VerifyError,
 };
 
 use crate::config::GoVerify;
+use crate::problem::chain;
 
 /// Where tailscaled listens on Linux (`paths/paths.go`).
 pub(crate) const TAILSCALED_SOCKET: &str = "/var/run/tailscale/tailscaled.sock";
+
+/// How long a tailscaled has for all that is asked to find out what is wrong with it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who is asked, and what came of it.
 #[derive(Debug, Clone)]
@@ -27,12 +32,10 @@ impl GoVerifiers {
     pub(super) fn new(flags: &GoVerify) -> Result<Self, HttpConfigError> {
         let mut asked: Vec<Arc<dyn Verifier>> = Vec::new();
         let mut counters = Vec::new();
-        if flags.tailscaled {
-            let socket = flags.socket.clone();
-            let socket = socket.unwrap_or_else(|| PathBuf::from(TAILSCALED_SOCKET));
+        if let Some(tailscaled) = tailscaled(flags) {
             // A tailscaled that does not answer admits nobody, whatever the other flag says.
             let options = CacheOptions::uncached();
-            let verifier = Cached::new("tailscaled", Tailscaled::new(socket), options);
+            let verifier = Cached::new("tailscaled", tailscaled, options);
             counters.push(verifier.counters());
             asked.push(Arc::new(verifier));
         }
@@ -49,4 +52,30 @@ impl GoVerifiers {
         let verifier = Arc::new(AllOf::new(asked));
         Ok(Self { verifier, counters })
     }
+}
+
+/// The tailscaled that `-verify-clients` asks.
+pub(super) fn tailscaled(flags: &GoVerify) -> Option<Tailscaled> {
+    let socket = flags.socket.clone();
+    let socket = socket.unwrap_or_else(|| PathBuf::from(TAILSCALED_SOCKET));
+    flags.tailscaled.then(|| Tailscaled::new(socket))
+}
+
+/// What is wrong with a tailscaled, found out by asking it about its own node as about a client.
+pub(super) async fn problem(tailscaled: &Tailscaled) -> Option<String> {
+    let asked = async {
+        let Some(own) = tailscaled.own_key().await? else {
+            return Ok(Some("tailscaled is not logged in".to_owned()));
+        };
+        let conn = ConnMeta::default();
+        let verdict = tailscaled.verify(&Candidate::new(own, &conn)).await?;
+        let refused = || format!("tailscaled does not know its own node: {}", verdict.reason);
+        Ok((!verdict.allow).then(refused))
+    };
+    let answer: Result<Option<String>, VerifyError> =
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(VerifyError::TimedOut(PATIENCE)),
+        };
+    answer.unwrap_or_else(|err| Some(format!("tailscaled: {}", chain(&err))))
 }

@@ -10,6 +10,7 @@ use derp_mesh::Mesh;
 use derp_ops::exposition::{Exposition, Kind};
 use derp_server::{MetricKind, MetricVisitor, Sample, Server, Value};
 use derp_stun::StunHandle;
+use derp_verify::RateLimit;
 
 use super::admit::Admit;
 use super::mesh;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::look::{Answers, Link};
 use crate::process;
 use crate::tls::numbers::CertNumbers;
+use crate::usage;
 
 /// Where numbers come from.
 #[derive(Debug)]
@@ -147,6 +149,10 @@ impl Numbers {
     }
 
     pub(super) fn note_config(&self, config: &Config) {
+        if let Some(rate) = config.tunables.client_rate {
+            let (bytes_per_second, burst_bytes) = (rate.bytes_per_second, rate.burst_bytes);
+            tracing::info!(bytes_per_second, burst_bytes, "what each client may send");
+        }
         let open = config.listen.derp && config.admission.is_open();
         self.open_relay.store(u64::from(open), Ordering::Relaxed);
         self.too_open.store(config.too_open, Ordering::Relaxed);
@@ -161,6 +167,7 @@ impl Numbers {
         let mut metrics = Exposition::new();
         if let Some(server) = self.server() {
             server.metrics().visit(&mut Exposer(&mut metrics));
+            expose_client_rate(server.tunables().client_rate, &mut metrics);
         }
         if let Some(stun) = &self.stun {
             stun.counters().visit(|sample| {
@@ -199,6 +206,7 @@ impl Numbers {
         if let Some(files) = process::open_files() {
             metrics.gauge("derp_current_file_descriptors", files);
         }
+        usage::expose(&mut metrics);
         let version = [("version", PROGRAM.version), ("binary", PROGRAM.program)];
         metrics.sample("version", Kind::Untyped, &version, 1_u64);
         for (name, kind, number) in [
@@ -214,6 +222,14 @@ impl Numbers {
         }
         metrics.to_string()
     }
+}
+
+/// What each client may send, by the names that the reference has for it with `-rate-config`; 0 for
+/// no limit.
+fn expose_client_rate(rate: Option<RateLimit>, metrics: &mut Exposition) {
+    let (per_second, burst) = rate.map_or((0, 0), |it| (it.bytes_per_second, it.burst_bytes));
+    metrics.untyped("derp_rate_limit_per_client_bytes_per_second", per_second);
+    metrics.untyped("derp_rate_limit_per_client_burst_bytes", burst);
 }
 
 fn since_1970(time: SystemTime) -> Duration {

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,15 +14,17 @@ use derp_ops::exposition;
 use derp_ops::goflag::GoDuration;
 use derp_proto::http::BOOTSTRAP_DNS_PATH;
 use derp_server::{Connect, Extra};
-use derp_verify::ConnMeta;
+use derp_verify::{ConnMeta, Tailscaled};
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tokio::runtime::Handle;
 
 use super::admin::json_text;
 use super::clients_page;
+use super::go_verify;
 use super::look_inside::look;
 use super::numbers::Numbers;
 use super::readiness::Readiness;
@@ -39,7 +41,11 @@ const HTML: &str = "text/html; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 
 /// What keeps browsers from doing more with these pages than to show them.
-const HEADERS: [(HeaderName, &str); 4] = [
+const HEADERS: [(HeaderName, &str); 5] = [
+    (
+        STRICT_TRANSPORT_SECURITY,
+        "max-age=63072000; includeSubDomains",
+    ),
     (
         CONTENT_SECURITY_POLICY,
         "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'; \
@@ -69,6 +75,8 @@ pub(super) struct OperatorPages {
     numbers: Arc<Numbers>,
     bootstrap_dns: Arc<BootstrapDns>,
     challenges: Arc<Challenges>,
+    /// What `-verify-clients` asks. Locked while it is asked whether it answers.
+    tailscaled: Option<Mutex<Tailscaled>>,
     host: String,
     has_mesh_key: bool,
     /// Whether CONNECT requests lead anywhere.
@@ -91,6 +99,7 @@ impl OperatorPages {
             numbers,
             bootstrap_dns,
             challenges,
+            tailscaled: go_verify::tailscaled(&config.admission.go).map(Mutex::new),
             host: config.host.to_string(),
             has_mesh_key: config.mesh.key.is_some(),
             is_ace: AtomicBool::new(config.pages.ace),
@@ -186,18 +195,34 @@ impl OperatorPages {
         }
     }
 
+    /// Counts clients in two ways, and asks the tailscaled by which they are verified about itself
+    /// (`ConsistencyCheck` of `derp/derpserver/derpserver.go`).
     fn check(&self) -> Response<Bytes> {
-        match self.numbers.server().map(|server| server.check()) {
-            Some(Ok(())) => response(StatusCode::OK, TEXT, "derp.Server ConsistencyCheck okay\n"),
-            Some(Err(what)) => {
-                response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{what}\n"))
-            }
-            None => response(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                TEXT,
-                "the relay is stopping\n",
-            ),
+        let counted = match self.numbers.server().map(|server| server.check()) {
+            Some(Ok(())) => None,
+            Some(Err(what)) => Some(what),
+            None => Some("the relay is stopping".to_owned()),
+        };
+        let problems: Vec<String> = counted.into_iter().chain(self.ask_tailscaled()).collect();
+        if problems.is_empty() {
+            return response(StatusCode::OK, TEXT, "derp.Server ConsistencyCheck okay\n");
         }
+        let text = problems.join(", ") + "\n";
+        response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+    }
+
+    fn ask_tailscaled(&self) -> Option<String> {
+        let tailscaled = match self.tailscaled.as_ref()?.try_lock() {
+            Ok(tailscaled) => tailscaled,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Some("tailscaled is being asked for another check".to_owned());
+            }
+        };
+        // All other pages answer at once. This one waits at most once at a time, and what else the
+        // thread has to do goes on elsewhere meanwhile.
+        let ask = || Handle::current().block_on(go_verify::problem(&tailscaled));
+        tokio::task::block_in_place(ask)
     }
 
     fn index(&self, more: &[(&str, &str)]) -> String {
@@ -299,10 +324,9 @@ impl OperatorPages {
 /// An answer that is for whoever asked and nobody else.
 fn for_one(document: Vec<u8>) -> Response<Bytes> {
     let mut answer = response(StatusCode::OK, JSON, document);
-    let headers = answer.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    let https = HeaderValue::from_static("max-age=63072000; includeSubDomains");
-    headers.insert(STRICT_TRANSPORT_SECURITY, https);
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 

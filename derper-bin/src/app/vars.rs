@@ -3,7 +3,7 @@
 //! before the name where the reference has it so.
 //!
 //! Made from the text of the metrics, so that the two cannot disagree. What is about Go's runtime is
-//! not here.
+//! not here, nor are the words of the command line, among which secrets may be.
 
 use serde_json::{Map, Value};
 
@@ -32,7 +32,11 @@ pub(super) fn json(metrics: &str) -> Value {
         let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
         let kind = if name == typed { kind } else { "" };
         let value = match (name, labels.first()) {
-            ("version", Some(version)) => Value::from(*version),
+            ("version", Some(version)) => {
+                // The reference tells it there too.
+                object(&mut vars, "derp").insert(name.to_owned(), Value::from(*version));
+                Value::from(*version)
+            }
             _ => serde_json::from_str(value).unwrap_or(Value::Null),
         };
         put(&mut vars, name, kind, &labels, value);
@@ -125,6 +129,7 @@ version{version=\"0.1.0\",binary=\"derper\"} 1
                     "average_queue_duration_ms": 0.5,
                     "gauge_current_connections": 3,
                     "counter_packets_received_kind": {"disco": 5, "other": 6},
+                    "version": "0.1.0",
                 },
                 "derp_packets_dropped": {"queue_head,disco": 4},
                 "derper_cert_not_after_seconds": null,
