@@ -2,30 +2,38 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::line_ends::{FirstBad, LineEnds};
+
 /// How long a client may take no byte of a response. hyper has no such limit.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream of which some bytes were read already, and whose writes may not stall for long.
+/// A stream of which some bytes were read already, whose lines are looked at, and whose writes may not
+/// stall for long.
 #[derive(Debug)]
 pub(super) struct Guarded<IO> {
     io: IO,
     already_read: Bytes,
+    line_ends: LineEnds,
+    first_bad: Arc<FirstBad>,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO> Guarded<IO> {
-    pub(super) const fn new(io: IO, already_read: Bytes) -> Self {
+    pub(super) const fn new(io: IO, already_read: Bytes, first_bad: Arc<FirstBad>) -> Self {
         Self {
             io,
             already_read,
+            line_ends: LineEnds::new(),
+            first_bad,
             stalled: None,
         }
     }
@@ -62,12 +70,16 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buf.filled().len();
         if this.already_read.is_empty() {
-            return Pin::new(&mut this.io).poll_read(cx, buf);
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        } else {
+            let len = this.already_read.len().min(buf.remaining());
+            buf.put_slice(&this.already_read[..len]);
+            this.already_read.advance(len);
         }
-        let len = this.already_read.len().min(buf.remaining());
-        buf.put_slice(&this.already_read[..len]);
-        this.already_read.advance(len);
+        this.line_ends
+            .note(&buf.filled()[before..], &this.first_bad);
         Poll::Ready(Ok(()))
     }
 }

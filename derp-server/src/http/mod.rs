@@ -17,6 +17,7 @@
 mod guarded;
 pub(crate) mod head;
 mod home;
+mod line_ends;
 mod mount;
 mod pages;
 mod places;

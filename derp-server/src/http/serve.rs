@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use derp_verify::ConnMeta;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::guarded::Guarded;
 use super::head::{self, HeadError, MAX_HEAD_LEN, MAX_HEADERS, Route, Upgrade};
+use super::line_ends::FirstBad;
 use super::pages::{Connect, Pages, text};
 use crate::forwarded::TrustedProxies;
 
@@ -127,12 +129,21 @@ where
     F: Fn(&Request<()>) -> Result<Response<Bytes>, AskedForMore> + Unpin,
 {
     let requests = AtomicU32::new(0);
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        // No page takes a body. hyper reads what little of it has come, and else closes.
+    let first_bad = Arc::new(FirstBad::default());
+    let service = service_fn(|request: Request<Incoming>| {
+        // No page takes a body. hyper reads what little of it has come; where it ends, a proxy in
+        // front could understand otherwise, so that nothing behind it is taken for a request.
+        let headers = request.headers();
+        let has_body =
+            headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
         let request = request.map(drop);
-        let nth = requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let response = answer(&request).map(|mut response| {
-            if nth >= MAX_REQUESTS || !keeps() {
+        let before = requests.fetch_add(1, Ordering::Relaxed);
+        let response = match first_bad.is_at_most(before) {
+            true => Ok(refusal(HeadError::BareLineFeed)),
+            false => answer(&request),
+        };
+        let response = response.map(|mut response| {
+            if has_body || before + 1 >= MAX_REQUESTS || !keeps() {
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -148,7 +159,10 @@ where
         .max_headers(MAX_HEADERS)
         .half_close(false)
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(Guarded::new(stream, already_read)), service);
+        .serve_connection(
+            TokioIo::new(Guarded::new(stream, already_read, Arc::clone(&first_bad))),
+            service,
+        );
     let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
 
     let parts = connection.into_parts();

@@ -247,16 +247,48 @@ async fn nothing_is_upgraded_where_derp_is_disabled() {
 
 #[tokio::test(start_paused = true)]
 async fn later_requests_are_judged_like_the_first() {
-    let (mut client, serving) = start(PROBE, Pages::default());
-    read_response(&mut client).await;
-    send(&mut client, &UPGRADE.replace("GET", "POST")).await;
-    let response = read_all(&mut client).await;
-    assert!(
-        response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
-        "{response}"
-    );
-    assert!(response.contains("\r\nAllow: GET\r\n"), "{response}");
-    assert!(serving.await.unwrap().is_none());
+    for (request, status) in [
+        (UPGRADE.replace("GET", "POST"), "405 Method Not Allowed"),
+        (PROBE.replace("\r\nHost", "\nHost"), "400 Bad Request"),
+        (PROBE.replace("a\r\n\r\n", "a\n\n"), "400 Bad Request"),
+        (format!("\r\n{PROBE}"), "400 Bad Request"),
+    ] {
+        let (mut client, serving) = start(PROBE, Pages::default());
+        read_response(&mut client).await;
+        // What comes behind it is not answered.
+        send(&mut client, &format!("{request}{PROBE}")).await;
+        let response = read_all(&mut client).await;
+        let status = format!("HTTP/1.1 {status}\r\n");
+        assert!(response.starts_with(&status), "{request:?} {response}");
+        assert_eq!(response.matches("HTTP/1.1").count(), 1, "{response}");
+        assert_eq!(
+            response.contains("\r\nAllow: GET\r\n"),
+            request.starts_with("POST"),
+            "{response}"
+        );
+        assert!(serving.await.unwrap().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_behind_a_body_is_answered() {
+    let lengths = "Content-Length: 5\r\nContent-Length: 5\r\n";
+    for body in [
+        "Content-Length: 0\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "Content-Length: 5\r\n\r\nhe\nlo".to_owned(),
+        format!("{lengths}\r\nhello"),
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
+    ] {
+        let (mut client, serving) = start(PROBE, Pages::default());
+        read_response(&mut client).await;
+        let request = PROBE.replace("\r\n\r\n", &format!("\r\n{body}"));
+        send(&mut client, &format!("{request}{PROBE}")).await;
+        let response = read_all(&mut client).await;
+        assert_eq!(response.matches("HTTP/1.1").count(), 1, "{response}");
+        assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
+        assert!(serving.await.unwrap().is_none());
+    }
 }
 
 #[tokio::test(start_paused = true)]
