@@ -347,4 +347,4 @@ fn accepted<S: Socket>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

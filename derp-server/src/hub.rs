@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
 use aws_lc_rs::agreement;
 use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
@@ -69,7 +69,7 @@ impl Hub {
             unfinished: HeldBytes::new(0),
             verifier,
             rates: SharedRates::new(&tunables, crate::clock::now()),
-            refusals: Mutex::default(),
+            refusals: Mutex::new(Refusals::new(crate::clock::now())),
             networks: Mutex::new(LoginRates::new()),
             keys: Mutex::new(LoginRates::new()),
             public: private.public(),
@@ -104,12 +104,19 @@ impl Hub {
         ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Whether the log is to be told that `key` was refused: then how many refusals it was not
-    /// told of since the last.
-    pub(crate) fn tell_of_refusal(&self, key: &NodePublic) -> Option<u64> {
-        let now = crate::clock::now();
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.tell(key, now)
+    /// Whether the log is to be told of something that strangers caused: then how many such lines
+    /// it did not get since the last.
+    pub(crate) fn tell(&self) -> Option<u64> {
+        self.refusals().tell(crate::clock::now())
+    }
+
+    /// The same of something that is about `key`.
+    pub(crate) fn tell_of(&self, key: &NodePublic) -> Option<u64> {
+        self.refusals().tell_of(key, crate::clock::now())
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is room for one more client. Those that are about to come are not counted:

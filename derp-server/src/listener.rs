@@ -17,6 +17,7 @@ use crate::accept::Front;
 use crate::error::AcceptError;
 use crate::forwarded::TrustedProxies;
 use crate::proxy_protocol::ProxyProtocol;
+use crate::refusals::Lines;
 use crate::socket::{Socket, SocketOptions};
 use crate::tls::ConfigFor;
 
@@ -58,7 +59,14 @@ impl Listener {
             Self::Unix(_) => None,
         }
     }
+}
 
+/// Where a loop has its connections from.
+pub(crate) trait Accept: Send + Sync {
+    fn accept(&self) -> impl Future<Output = io::Result<Accepted>> + Send;
+}
+
+impl Accept for Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
@@ -82,7 +90,8 @@ impl From<UnixListener> for Listener {
     }
 }
 
-enum Accepted {
+/// A connection that has come.
+pub(crate) enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
@@ -152,10 +161,13 @@ impl fmt::Debug for ListenOptions {
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often the log is told of such errors.
+const LINE_EACH: Duration = Duration::from_secs(10);
+
 /// Accepts and serves connections until `stop` changes. Whatever goes wrong with one of them, or
 /// with accepting, the next is accepted.
 pub(crate) async fn accept_loop(
-    listener: Listener,
+    listener: impl Accept,
     options: ListenOptions,
     front: Arc<Front>,
     mut stop: watch::Receiver<bool>,
@@ -163,6 +175,8 @@ pub(crate) async fn accept_loop(
     let gauges = Arc::clone(&front.hub.metrics.gauges);
     let mut connections = JoinSet::new();
     let mut pause = MIN_PAUSE;
+    // Errors may come and go by turns. They have lines of their own: strangers are not to hide them.
+    let mut lines = Lines::new(1, LINE_EACH, crate::clock::now());
     // One for all connections: each keeps it for as long as it is silent.
     let options = Arc::new(options);
     let mut limiter = options.accept_limit.map(|limit| {
@@ -181,7 +195,10 @@ pub(crate) async fn accept_loop(
             Ok(accepted) => accepted,
             Err(error) => {
                 gauges.accept_errors.add(1);
-                tracing::warn!(listener = options.id.as_str(), %error, ?pause, "cannot accept");
+                if let Some(untold) = lines.tell(crate::clock::now()) {
+                    let listener = options.id.as_str();
+                    tracing::warn!(listener, %error, ?pause, untold, "cannot accept");
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);
                 continue;
@@ -256,11 +273,71 @@ async fn serve<S: Socket>(
             );
         }
         Err(error) => {
-            tracing::warn!(
-                ?client,
-                error = &error as &dyn std::error::Error,
-                "client not served"
-            );
+            if let Some(untold) = front.hub.tell() {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(?client, error, untold, "client not served");
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Mutex, PoisonError};
+
+    use rustix::io::Errno;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::accept::tests::front;
+
+    /// Accepts what it was given, one after another.
+    struct Given(Mutex<VecDeque<io::Result<Accepted>>>);
+
+    impl Accept for Given {
+        async fn accept(&self) -> io::Result<Accepted> {
+            let next = self
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front();
+            match next {
+                Some(next) => next,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_of_accept_are_counted_and_the_next_connection_is_served() {
+        let front = front(derp_verify::AllowAll, |_| {});
+        let mut given = VecDeque::new();
+        let mut clients = Vec::new();
+        for errno in [Errno::NOMEM, Errno::CONNABORTED, Errno::MFILE, Errno::NFILE] {
+            let (client, accepted) = UnixStream::pair().unwrap();
+            given.extend((0..3).map(|_| Err(errno.into())));
+            given.push_back(Ok(Accepted::Unix(accepted)));
+            clients.push(client);
+        }
+        let (stop, stopped) = watch::channel(false);
+        let accepting = tokio::spawn(accept_loop(
+            Given(Mutex::new(given)),
+            ListenOptions::plain("main"),
+            Arc::clone(&front),
+            stopped,
+        ));
+        let probe = b"GET /derp/probe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        for mut client in clients {
+            client.write_all(probe).await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        }
+        let gauges = front.hub.metrics.gauges();
+        let counts = [&gauges.accept_errors, &gauges.accepted_connections];
+        assert_eq!(counts.map(|gauge| gauge.get()), [12, 4]);
+        stop.send_replace(true);
+        accepting.await.unwrap();
     }
 }

@@ -149,7 +149,7 @@ async fn verify(
         Ok(verdict) if verdict.allow => Ok(terms(&verdict, hub)),
         Ok(verdict) => {
             gauges.verify_denied.add(1);
-            if let Some(untold) = hub.tell_of_refusal(&hello.key()) {
+            if let Some(untold) = hub.tell_of(&hello.key()) {
                 let (client, addr) = (hello.key(), conn.client_addr());
                 let reason = &*verdict.reason;
                 tracing::info!(?client, ?addr, reason, untold, "client refused");
@@ -159,10 +159,13 @@ async fn verify(
         Err(error) => {
             gauges.verify_errors.add(1);
             if tunables.verify_fail_open {
-                tracing::warn!(client = ?hello.key(), %error, "admitted without an answer");
+                if let Some(untold) = hub.tell_of(&hello.key()) {
+                    let client = hello.key();
+                    tracing::warn!(?client, %error, untold, "admitted without an answer");
+                }
                 return Ok(None);
             }
-            if let Some(untold) = hub.tell_of_refusal(&hello.key()) {
+            if let Some(untold) = hub.tell_of(&hello.key()) {
                 let (client, addr) = (hello.key(), conn.client_addr());
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(?client, ?addr, error, untold, "client refused, unverified");

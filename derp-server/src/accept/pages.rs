@@ -9,7 +9,7 @@ use derp_verify::ConnMeta;
 use super::{BoxedIo, Front};
 use crate::error::AcceptError;
 use crate::forwarded::TrustedProxies;
-use crate::http::{self, PagePlace};
+use crate::http::{self, NoTunnel, PagePlace};
 use crate::listener::ListenOptions;
 use crate::login::{within, within_rest};
 use crate::outcomes::Outcome;
@@ -117,9 +117,12 @@ impl Front {
             http::Wanted::Upgrade(upgrade) => upgrade,
             http::Wanted::Tunnel(target) => {
                 self.note(outcome);
-                tokio::select! {
-                    () = http::tunnel(stream, received, &target, &self.pages) => {}
-                    () = self.hub.stopped() => {}
+                let led = tokio::select! {
+                    led = http::tunnel(stream, received, &target, &self.pages) => led,
+                    () = self.hub.stopped() => Ok(()),
+                };
+                if let Err(why) = led {
+                    self.tell_of_no_tunnel(&target, &why);
                 }
                 return Ok(());
             }
@@ -136,6 +139,16 @@ impl Front {
         let (stream, admitted) = admitted.inspect_err(|error| self.count(error))?;
         drop(pending);
         self.serve_client(stream, admitted).await
+    }
+
+    fn tell_of_no_tunnel(&self, target: &str, why: &NoTunnel) {
+        let Some(untold) = self.hub.tell() else {
+            return;
+        };
+        match why {
+            NoTunnel::Full => tracing::warn!(target, untold, "{why}"),
+            NoTunnel::Connect(error) => tracing::info!(target, %error, untold, "{why}"),
+        }
     }
 
     /// Room among connections for pages, where there is some; then there is room for a login more.

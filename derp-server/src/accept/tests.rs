@@ -15,7 +15,8 @@ use crate::tunables::Tunables;
 
 const PROBE: &[u8] = b"GET /derp/probe HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n";
 
-fn front(verifier: impl Verifier, change: impl FnOnce(&mut Tunables)) -> Arc<Front> {
+/// What connections need of a server, without workers.
+pub(crate) fn front(verifier: impl Verifier, change: impl FnOnce(&mut Tunables)) -> Arc<Front> {
     let private = NodePrivate::from_random([1; 32]);
     let mut tunables = Tunables::default();
     change(&mut tunables);

@@ -32,5 +32,5 @@ pub use pages::{Connect, Extra, NoExtra, Pages, PagesConfig, UnknownPaths};
 pub(crate) use head::{Head, HeadReader, Route, Upgrade};
 pub(crate) use places::{PagePlace, PagePlaces};
 pub(crate) use serve::{Asked, Wanted, close, serve_pages, serve_port_80};
-pub(crate) use tunnel::tunnel;
+pub(crate) use tunnel::{NoTunnel, tunnel};
 pub(crate) use upgrade::{refusal, upgrade_response};

@@ -3,15 +3,17 @@
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
 use super::pages::Pages;
 use super::serve::close;
+use crate::clock;
 
 /// How long connecting may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,30 +25,43 @@ const BUFFER_LEN: usize = 8 << 10;
 /// What is answered, in these words and without headers, before the other side's bytes.
 const OPEN: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
+/// Why a connection does not lead to where it should.
+#[derive(Debug, Error)]
+pub(crate) enum NoTunnel {
+    #[error("no room for another connection to elsewhere")]
+    Full,
+    #[error("cannot connect")]
+    Connect(#[from] io::Error),
+}
+
 /// Connects to `target`, and carries bytes both ways until either side ends or nothing goes on for a
 /// quarter of an hour. `received` is what came behind the request.
 ///
 /// Dropping the future breaks both connections.
+///
+/// # Errors
+/// There is no such connection; the client has been told.
 pub(crate) async fn tunnel<IO: AsyncRead + AsyncWrite + Unpin>(
     mut stream: IO,
     received: Bytes,
     target: &str,
     pages: &Pages,
-) {
+) -> Result<(), NoTunnel> {
     let Some(_place) = pages.tunnel_place() else {
-        tracing::warn!(target, "no room for another connection to elsewhere");
-        return refuse(stream, "503 Service Unavailable", "too many connections\n").await;
+        refuse(stream, "503 Service Unavailable", "too many connections\n").await;
+        return Err(NoTunnel::Full);
     };
     let there = match dial(target).await {
         Ok(there) => there,
         Err(error) => {
-            tracing::info!(target, %error, "cannot connect for a client");
-            return refuse(stream, "502 Bad Gateway", "Connect failure\n").await;
+            refuse(stream, "502 Bad Gateway", "Connect failure\n").await;
+            return Err(error.into());
         }
     };
     if let Err(error) = carry(&mut stream, received, there).await {
         tracing::debug!(target, %error, "a connection to elsewhere ended");
     }
+    Ok(())
 }
 
 async fn dial(target: &str) -> io::Result<TcpStream> {
@@ -60,7 +75,7 @@ async fn carry<IO: AsyncRead + AsyncWrite + Unpin>(
     received: Bytes,
     mut there: TcpStream,
 ) -> io::Result<()> {
-    let last = Mutex::new(Instant::now());
+    let last = Mutex::new(clock::now());
     let opened = async {
         stream.write_all(OPEN).await?;
         stream.flush().await?;
@@ -94,7 +109,7 @@ async fn pump(
         };
         to.write_all(bytes).await?;
         to.flush().await?;
-        *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = clock::now();
     }
 }
 
@@ -102,10 +117,10 @@ async fn pump(
 async fn idle(last: &Mutex<Instant>) {
     loop {
         let until = *last.lock().unwrap_or_else(PoisonError::into_inner) + IDLE_TIMEOUT;
-        if until <= Instant::now() {
+        if until <= clock::now() {
             return;
         }
-        sleep_until(until).await;
+        sleep_until(until.into()).await;
     }
 }
 
@@ -131,7 +146,8 @@ mod tests {
     fn open(target: String, received: &'static [u8], pages: Pages) -> DuplexStream {
         let (client, server) = duplex(1024);
         tokio::spawn(async move {
-            tunnel(server, Bytes::from_static(received), &target, &pages).await;
+            let received = Bytes::from_static(received);
+            let _how_it_ended = tunnel(server, received, &target, &pages).await;
         });
         client
     }
@@ -164,7 +180,7 @@ mod tests {
         let (far, there) = tokio::join!(elsewhere.accept(), there);
         let ((mut far, _), there) = (far.unwrap(), there.unwrap());
         let (mut client, mut server) = duplex(1024);
-        let begin = Instant::now();
+        let begin = tokio::time::Instant::now();
         let carried = tokio::spawn(async move { carry(&mut server, Bytes::new(), there).await });
         // What goes on in one direction keeps both.
         sleep_until(begin + IDLE_TIMEOUT / 2).await;
@@ -200,7 +216,8 @@ mod tests {
         }
         assert_eq!(places.len(), 1024);
         let (client, server) = duplex(1024);
-        tunnel(server, Bytes::new(), &target, &pages).await;
+        let refused = tunnel(server, Bytes::new(), &target, &pages).await;
+        assert!(matches!(refused, Err(NoTunnel::Full)), "{refused:?}");
         let answer = read_all(client).await;
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     }

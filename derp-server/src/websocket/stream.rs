@@ -4,13 +4,14 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::frame::{CloseCode, Decoder, Event, Fault, Opcode, close_frame};
 use super::outbox::Outbox;
+use crate::clock;
 
 /// How long a close frame, ours or the client's, may hold up the end of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -394,7 +395,7 @@ impl Pongs {
     /// The payload to answer with now. A ping too many is forgotten.
     fn due(&mut self) -> Option<Box<[u8]>> {
         let owed = self.owed.take()?;
-        let now = Instant::now();
+        let now = clock::now();
         if self
             .since
             .is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1))
