@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
@@ -11,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
-use x509_parser::prelude::{ASN1Time, ParsedExtension};
+use x509_parser::prelude::ParsedExtension;
 
 use crate::schedule::Life;
 use crate::subject::Subject;
@@ -52,7 +51,7 @@ impl Held {
             .map_err(|_| HeldError::Pem)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| HeldError::Pem)?;
         let leaf = chain.first().ok_or(HeldError::Pem)?;
-        let life = life(leaf)?;
+        let life = Life::of(leaf).ok_or(HeldError::Certificate)?;
         let parsed = ParsedCertificate::try_from(leaf).map_err(|_| HeldError::Certificate)?;
         rustls::client::verify_server_name(&parsed, &subject.server_name())
             .map_err(|_| HeldError::Subject(subject.clone()))?;
@@ -108,25 +107,6 @@ impl fmt::Debug for Held {
             .field("certificates", &self.certified.cert.len())
             .field("life", &self.life)
             .finish_non_exhaustive()
-    }
-}
-
-fn life(leaf: &CertificateDer<'_>) -> Result<Life, HeldError> {
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(leaf).map_err(|_| HeldError::Certificate)?;
-    let validity = parsed.validity();
-    Ok(Life {
-        not_before: system_time(validity.not_before),
-        not_after: system_time(validity.not_after),
-    })
-}
-
-fn system_time(time: ASN1Time) -> SystemTime {
-    let seconds = Duration::from_secs(time.timestamp().unsigned_abs());
-    if time.timestamp() < 0 {
-        SystemTime::UNIX_EPOCH - seconds
-    } else {
-        SystemTime::UNIX_EPOCH + seconds
     }
 }
 

@@ -165,12 +165,19 @@ impl Keeper {
             let started = Instant::now();
             let failure = match self.order(failures).await {
                 Ok(held) => {
-                    failures = 0;
-                    self.counters.in_a_row.store(0, Ordering::Relaxed);
-                    self.store.set_pause(&self.subject, None);
                     on_new(&held);
                     self.announce(&held);
-                    continue;
+                    // Ordering another at once would bring the same.
+                    if schedule::renew_at(held.life(), None, 1.0) <= (self.clock)() {
+                        let what =
+                            "the one that came is due to be renewed already: check the clock";
+                        Failure::new(FailureKind::Refused, what)
+                    } else {
+                        failures = 0;
+                        self.counters.in_a_row.store(0, Ordering::Relaxed);
+                        self.store.set_pause(&self.subject, None);
+                        continue;
+                    }
                 }
                 Err(failure) => failure,
             };

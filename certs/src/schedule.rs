@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::ASN1Time;
+
 use crate::authority::FailureKind;
 
 /// From when until when a certificate is valid.
@@ -14,10 +17,30 @@ pub struct Life {
 }
 
 impl Life {
+    /// That of `certificate`; `None` for bytes that are no certificate.
+    #[must_use]
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let validity = parsed.validity();
+        Some(Self {
+            not_before: system_time(validity.not_before),
+            not_after: system_time(validity.not_after),
+        })
+    }
+
     fn length(self) -> Duration {
         self.not_after
             .duration_since(self.not_before)
             .unwrap_or_default()
+    }
+}
+
+fn system_time(time: ASN1Time) -> SystemTime {
+    let seconds = Duration::from_secs(time.timestamp().unsigned_abs());
+    if time.timestamp() < 0 {
+        SystemTime::UNIX_EPOCH - seconds
+    } else {
+        SystemTime::UNIX_EPOCH + seconds
     }
 }
 
@@ -60,7 +83,8 @@ pub fn renew_at(life: Life, window: Option<Window>, random: f64) -> SystemTime {
 
 /// How long to wait after `failures` failures in a row, the last of which was `kind`: twice as
 /// long each time up to [`MAX_PAUSE`], and up to a quarter more by `random` from 0 to 1. Never
-/// less than the authority has asked for, within reason.
+/// less than the authority has asked for, within reason; and no more than that where there were too
+/// many orders, for it knows when there will not be.
 #[must_use]
 pub fn pause(
     failures: u32,
@@ -70,16 +94,22 @@ pub fn pause(
 ) -> Duration {
     let first = match kind {
         FailureKind::Unreachable => Duration::from_secs(60),
-        // Let's Encrypt allows five failed checks an hour.
-        FailureKind::NotFound => Duration::from_secs(5 * 60),
+        // Let's Encrypt allows five failed checks an hour, and an attempt is two of them where both
+        // ways in are tried.
+        FailureKind::NotFound => Duration::from_secs(20 * 60),
         FailureKind::Refused => Duration::from_secs(10 * 60),
         FailureKind::TooMany => Duration::from_secs(60 * 60),
     };
     let doublings = failures.saturating_sub(1).min(16);
     let doubled = first.saturating_mul(1 << doublings).min(MAX_PAUSE);
-    let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-    doubled
-        .max(asked)
+    let pause = match (kind, retry_after) {
+        (_, None) => doubled,
+        (FailureKind::TooMany, Some(asked)) => asked.max(first),
+        (_, Some(asked)) => asked.max(doubled),
+    };
+    let longest = MAX_RETRY_AFTER.max(MAX_PAUSE);
+    pause
+        .min(longest)
         .mul_f64(1.0 + random.clamp(0.0, 1.0) / 4.0)
 }
 
@@ -136,10 +166,14 @@ mod tests {
         assert_eq!(pause(4, Unreachable, None, 1.0), 10 * MINUTE);
         assert_eq!(pause(11, Unreachable, None, 0.0), MAX_PAUSE);
         assert_eq!(pause(u32::MAX, NotFound, None, 0.0), MAX_PAUSE);
-        assert_eq!(pause(1, NotFound, None, 0.0), 5 * MINUTE);
+        assert_eq!(pause(1, NotFound, None, 0.0), 20 * MINUTE);
         assert_eq!(pause(0, Refused, None, 0.0), 10 * MINUTE);
         assert_eq!(pause(1, TooMany, Some(DAY), 0.0), DAY);
         assert_eq!(pause(1, TooMany, Some(900 * DAY), 0.0), 3 * DAY);
+        // The authority knows best when it is of use to come again, but not at once.
+        assert_eq!(pause(9, TooMany, Some(90 * MINUTE), 0.0), 90 * MINUTE);
+        assert_eq!(pause(9, TooMany, Some(MINUTE), 0.0), 60 * MINUTE);
+        assert_eq!(pause(4, Unreachable, Some(MINUTE), 0.0), 8 * MINUTE);
     }
 
     #[test]
@@ -156,6 +190,7 @@ mod tests {
             let in_an_hour = |time: &&Duration| (*start..*start + hour).contains(*time);
             times.iter().filter(in_an_hour).count()
         });
-        assert!(most.max() <= Some(5));
+        // Each attempt is checked in two ways.
+        assert!(most.max().map(|attempts| 2 * attempts) <= Some(5));
     }
 }

@@ -112,13 +112,17 @@ struct Running {
 
 impl Running {
     fn start(dir: &std::path::Path, fake: &Arc<Fake>) -> Self {
+        Self::by_clock(dir, fake, &fake.clock)
+    }
+
+    fn by_clock(dir: &std::path::Path, fake: &Arc<Fake>, clock: &WallClock) -> Self {
         let counters = Arc::new(KeeperCounters::default());
         let store = Store::open(dir).expect("a directory");
         let keeper = Keeper::new(
             subject(),
             store,
             Arc::clone(fake) as Arc<dyn Authority>,
-            Arc::clone(&fake.clock),
+            Arc::clone(clock),
             Arc::clone(&counters),
         );
         let keeper = Arc::new(keeper.expect("nothing is broken"));
@@ -283,6 +287,27 @@ async fn the_authority_can_ask_for_a_renewal_at_once() {
     });
     sleep(26 * HOUR).await;
     assert!(fake.days().len() >= 2, "{:?}", fake.days());
+    keeper.stop();
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_that_are_due_when_they_come_are_no_storm() {
+    let dir = tempfile::tempdir().unwrap();
+    let right = clock();
+    let ahead: WallClock = Arc::new({
+        let right = Arc::clone(&right);
+        move || right() + 70 * DAY
+    });
+    let fake = Fake::new(&right);
+    let keeper = Running::by_clock(dir.path(), &fake, &ahead);
+    for day in 0..3 {
+        let before = fake.days().len();
+        sleep(DAY).await;
+        let orders = fake.days().len() - before;
+        assert!((1..=10).contains(&orders), "{orders} orders on day {day}");
+    }
+    assert!(keeper.keeper.held().is_some(), "it is served all the same");
+    assert!(keeper.counters.failures_in_a_row() > 5);
     keeper.stop();
 }
 

@@ -131,8 +131,8 @@ fn what_changes_in_the_files_is_counted_and_shown() {
         "tls = {{ mode = \"manual\", cert = {:?}, key = {:?} }}",
         other.cert, other.key
     );
-    let mut tls = config(dir.path(), &toml).unwrap().tls;
-    caretaker.reload(&mut tls, clock::wall());
+    let tls = config(dir.path(), &toml).unwrap().tls;
+    caretaker.reload(&tls, clock::wall());
     assert!(not_after(&numbers) < soon);
 }
 
@@ -210,14 +210,67 @@ fn a_reload_does_not_exchange_a_good_certificate_for_none_or_an_expired_one() {
     let (caretaker, numbers) = caretaker(tls(true));
     let not_after = |numbers: &CertNumbers| metric(numbers, "derper_cert_not_after_seconds ");
     let good = not_after(&numbers);
-    caretaker.reload(&mut tls(false), clock::wall());
+    caretaker.reload(&tls(false), clock::wall());
     assert_eq!(not_after(&numbers), good);
     write(dir.path(), "one", &[HOST], 0);
-    caretaker.reload(&mut tls(true), clock::wall());
+    caretaker.reload(&tls(true), clock::wall());
     assert_eq!(not_after(&numbers), good);
     write(dir.path(), "one", &[HOST], 5);
-    caretaker.reload(&mut tls(true), clock::wall());
+    caretaker.reload(&tls(true), clock::wall());
     assert_ne!(not_after(&numbers), good);
+}
+
+#[test]
+fn a_new_host_name_waits_for_a_restart_and_so_does_its_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = |host: &str, days| {
+        let files = write(dir.path(), host, &[host], days);
+        let provider = aws_lc_rs::default_provider();
+        let loaded = load(&files, None, OpenMode::Refuse, clock::wall(), &provider);
+        let pair = Pair {
+            files,
+            rule: NameRule::Host(host.parse().unwrap()),
+            loaded: Some(loaded.unwrap()),
+        };
+        Tls::Files(Files {
+            pairs: vec![pair],
+            on_open: OpenMode::Refuse,
+            hook: None,
+        })
+    };
+    let (caretaker, numbers) = caretaker(tls(HOST, 30));
+    let not_after = |numbers: &CertNumbers| metric(numbers, "derper_cert_not_after_seconds ");
+    let good = not_after(&numbers);
+    caretaker.reload(&tls("new.example.com", 60), clock::wall());
+    assert_eq!(not_after(&numbers), good);
+    // The old files are followed still.
+    write(dir.path(), HOST, &[HOST], 90);
+    caretaker.look(clock::wall());
+    assert_eq!(numbers.reloads(), 1);
+}
+
+#[test]
+fn a_relay_whose_main_certificate_is_good_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let provider = aws_lc_rs::default_provider();
+    let pair = |stem: &str, days, is_default| {
+        let files = write(dir.path(), stem, &[&format!("{stem}.example.com")], days);
+        let loaded = load(&files, None, OpenMode::Refuse, clock::wall(), &provider);
+        Pair {
+            files,
+            rule: NameRule::Covered { is_default },
+            loaded: Some(loaded.unwrap()),
+        }
+    };
+    for (days, has_expired) in [([30, 0], false), ([0, 30], true)] {
+        let pairs = vec![pair("main", days[0], true), pair("more", days[1], false)];
+        let (_caretaker, numbers) = caretaker(Tls::Files(Files {
+            pairs,
+            on_open: OpenMode::Refuse,
+            hook: None,
+        }));
+        assert_eq!(numbers.has_expired(clock::wall()), has_expired, "{days:?}");
+    }
 }
 
 /// A command that copies a pair of files to where the relay wants them.

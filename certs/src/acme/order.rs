@@ -34,15 +34,32 @@ impl Acme {
                 Ok(issued) => return Ok(issued),
                 // The other way in may be open.
                 Err(failure) if failure.kind == FailureKind::NotFound => failures.push(failure),
-                Err(failure) => return Err(failure),
+                // What the first check found says more than that the second came to nothing.
+                Err(failure) => {
+                    failures.push(failure);
+                    break;
+                }
             }
         }
+        Err(self.all_of(&failures))
+    }
+
+    /// The failures of one attempt, of which the first tells how long to wait: a check that fails
+    /// is counted by authorities, whatever happened to the next. But nothing is slower than a limit.
+    fn all_of(&self, failures: &[Failure]) -> Failure {
+        let kinds = || failures.iter().map(|failure| failure.kind);
+        let kind = if kinds().any(|kind| kind == FailureKind::TooMany) {
+            FailureKind::TooMany
+        } else {
+            kinds().next().unwrap_or(FailureKind::NotFound)
+        };
         let messages: Vec<_> = failures.iter().map(|f| f.message.as_str()).collect();
-        Err(Failure {
-            kind: FailureKind::NotFound,
+        let retry_after = failures.iter().find_map(|failure| failure.retry_after);
+        Failure {
+            kind,
             message: messages.join("; "),
-            retry_after: self.transport.take_retry_after(),
-        })
+            retry_after: retry_after.or_else(|| self.transport.take_retry_after()),
+        }
     }
 
     async fn order_by(

@@ -50,7 +50,7 @@ impl Reload<'_> {
         outcome
     }
 
-    fn apply(&mut self, mut config: Config, now: SystemTime) {
+    fn apply(&mut self, config: Config, now: SystemTime) {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -66,7 +66,7 @@ impl Reload<'_> {
             Err(err) => tracing::error!(error = chain(&err), "the old verifiers stay"),
         }
         if let Some(tls) = self.tls {
-            tls.reload(&mut config.tls, now);
+            tls.reload(&config.tls, now);
         }
         self.pages.set_rules(config.debug.clone(), config.pages.ace);
         self.server

@@ -44,6 +44,8 @@ struct State {
     name: Option<ServedCertificate>,
     /// At most [`MOST_ADDRESSES`].
     addresses: BTreeMap<IpAddr, Arc<Serving>>,
+    /// The name alone, at all addresses beyond those.
+    elsewhere: Option<Arc<Serving>>,
 }
 
 impl fmt::Debug for ByAddress {
@@ -76,14 +78,15 @@ impl ByAddress {
     pub(super) fn set_name(&self, certificate: &ServedCertificate, now: SystemTime) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.name = Some(certificate.clone());
-        for serving in state.addresses.values() {
+        for serving in state.addresses.values().chain(&state.elsewhere) {
             report(serving.set(NAME, certificate.clone(), now));
         }
     }
 
-    /// Serves `certificate` at `ip`.
+    /// Serves `certificate` at `ip`, where somebody has come before it was ordered.
     pub(super) fn set_address(&self, ip: IpAddr, certificate: ServedCertificate, now: SystemTime) {
-        if let Some(serving) = self.serving(ip, now) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(serving) = state.addresses.get(&ip) {
             report(serving.set(ADDRESS, certificate, now));
         }
     }
@@ -94,8 +97,10 @@ impl ByAddress {
         if let Some(serving) = state.addresses.get(&ip) {
             return Some(Arc::clone(serving));
         }
-        if state.addresses.len() >= MOST_ADDRESSES {
-            return None;
+        if state.addresses.len() >= MOST_ADDRESSES
+            && let Some(serving) = &state.elsewhere
+        {
+            return Some(Arc::clone(serving));
         }
         let places = vec![state.name.clone(), None];
         let serving = match Serving::new(self.key, places, &self.challenges, now) {
@@ -105,6 +110,10 @@ impl ByAddress {
                 return None;
             }
         };
+        if state.addresses.len() >= MOST_ADDRESSES {
+            state.elsewhere = Some(Arc::clone(&serving));
+            return Some(serving);
+        }
         state.addresses.insert(ip, Arc::clone(&serving));
         if !self.only_public || is_public(ip) {
             // There is room for as many as can get here.
@@ -116,7 +125,8 @@ impl ByAddress {
     /// Everything that is served, to renew what is common to all.
     pub(super) fn all(&self) -> Vec<Arc<Serving>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.addresses.values().cloned().collect()
+        let all = state.addresses.values().chain(&state.elsewhere);
+        all.cloned().collect()
     }
 }
 
@@ -212,7 +222,9 @@ mod tests {
     fn a_machine_that_answers_for_a_whole_network_does_not_order_for_it() {
         let (by_address, mut orders) = by_address(true);
         let served = (1..=99).filter(|n| connect(&by_address, &format!("8.8.8.{n}")));
-        assert_eq!(served.count(), MOST_ADDRESSES);
+        assert_eq!(served.count(), 99, "the name is served everywhere");
         assert_eq!(ordered(&mut orders).len(), MOST_ADDRESSES);
+        // The one beyond them stands for all.
+        assert_eq!(by_address.all().len(), MOST_ADDRESSES + 1);
     }
 }

@@ -106,7 +106,7 @@ impl Caretaker {
 
     /// Changes over to what a new configuration says, as far as that can be without a restart. An
     /// order that waits after a failure is tried again at once.
-    pub fn reload(&self, tls: &mut Tls, now: SystemTime) {
+    pub fn reload(&self, tls: &Tls, now: SystemTime) {
         match (&self.source, tls) {
             (Source::Files(files), Tls::Files(new)) => files.reload(new, now),
             (Source::Authority(authority), Tls::Acme(_)) => authority.hurry(),

@@ -185,14 +185,15 @@ pub fn load(
     if let Some(host) = host {
         check_host(files, &chain, &leaf, host)?;
     }
-    let warnings = check_dates(files, &leaf, now)
+    let life = chain.first().and_then(Life::of);
+    let life = life.ok_or_else(|| CertError::BrokenCert {
+        path: files.cert.clone(),
+        number: 1,
+    })?;
+    let warnings = check_dates(files, life, now)
         .iter()
         .map(ToString::to_string)
         .collect();
-    let life = Life {
-        not_before: system_time(leaf.validity().not_before),
-        not_after: system_time(leaf.validity().not_after),
-    };
     let is_self_signed = leaf.issuer() == leaf.subject();
     let covers = names(&leaf);
     Ok(Certificates {
@@ -220,11 +221,7 @@ pub fn load_in_date(
     provider: &CryptoProvider,
 ) -> Result<Certificates, CertError> {
     let loaded = load(files, host, on_open, now, provider)?;
-    let Some(der) = loaded.chain.first() else {
-        return Ok(loaded);
-    };
-    let leaf = x509_parser::parse_x509_certificate(der).map(|(_, leaf)| leaf);
-    match leaf.ok().and_then(|leaf| check_dates(files, &leaf, now)) {
+    match check_dates(files, loaded.life, now) {
         Some(CertError::NotYet { .. }) if now < SystemTime::UNIX_EPOCH + THIS_WAS_WRITTEN => {
             Ok(loaded)
         }
@@ -400,28 +397,29 @@ fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
         .collect()
 }
 
-fn check_dates(
-    files: &CertFiles,
-    leaf: &X509Certificate<'_>,
-    now: SystemTime,
-) -> Option<CertError> {
-    let validity = leaf.validity();
-    if system_time(validity.not_after) < now {
+fn check_dates(files: &CertFiles, life: Life, now: SystemTime) -> Option<CertError> {
+    if life.not_after < now {
         return Some(CertError::Expired {
             cert: files.cert.clone(),
-            on: date(validity.not_after),
+            on: date(life.not_after),
         });
     }
-    if now < system_time(validity.not_before) {
+    if now < life.not_before {
         return Some(CertError::NotYet {
             cert: files.cert.clone(),
-            from: date(validity.not_before),
+            from: date(life.not_before),
         });
     }
     None
 }
 
-fn date(time: ASN1Time) -> String {
+fn date(time: SystemTime) -> String {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = i64::try_from(since_1970.unwrap_or_default().as_secs());
+    let time = seconds.map(ASN1Time::from_timestamp);
+    let Ok(Ok(time)) = time else {
+        return "a day beyond all calendars".to_owned();
+    };
     let date = time.to_datetime().date();
     format!(
         "{:04}-{:02}-{:02}",
@@ -429,13 +427,4 @@ fn date(time: ASN1Time) -> String {
         u8::from(date.month()),
         date.day()
     )
-}
-
-fn system_time(time: ASN1Time) -> SystemTime {
-    let seconds = Duration::from_secs(time.timestamp().unsigned_abs());
-    if time.timestamp() < 0 {
-        SystemTime::UNIX_EPOCH - seconds
-    } else {
-        SystemTime::UNIX_EPOCH + seconds
-    }
 }

@@ -10,8 +10,10 @@ use derp_ops::exposition::{Exposition, Kind};
 /// What is counted. Certificates of one relay together.
 #[derive(Debug, Default)]
 pub struct CertNumbers {
-    /// Seconds since 1970; 0 without a certificate.
+    /// Of the first to expire, in seconds since 1970; 0 without a certificate.
     not_after: AtomicU64,
+    /// The same of the main one.
+    main_not_after: AtomicU64,
     served: AtomicU64,
     reloads: AtomicU64,
     rejected: AtomicU64,
@@ -34,14 +36,21 @@ impl CertNumbers {
         let _another = self.authority.set(authority);
     }
 
-    /// How many certificates are served, and when the first of them expires.
-    pub(super) fn note_served(&self, count: usize, first_to_expire: Option<SystemTime>) {
-        let seconds = first_to_expire
-            .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
-            .unwrap_or_default()
-            .as_secs();
-        self.served.store(count as u64, Ordering::Relaxed);
-        self.not_after.store(seconds, Ordering::Relaxed);
+    /// When the certificates that are served expire, the main one first; `None` for one that is yet
+    /// to come.
+    pub(super) fn note_served(&self, ends: impl IntoIterator<Item = Option<SystemTime>>) {
+        let seconds = |time: Option<SystemTime>| {
+            let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+            since.unwrap_or_default().as_secs()
+        };
+        let ends: Vec<_> = ends.into_iter().collect();
+        let served = || ends.iter().copied().flatten();
+        let main = ends.first().copied().flatten();
+        self.served
+            .store(served().count() as u64, Ordering::Relaxed);
+        self.not_after
+            .store(seconds(served().min()), Ordering::Relaxed);
+        self.main_not_after.store(seconds(main), Ordering::Relaxed);
     }
 
     pub(super) fn note_reload(&self) {
@@ -64,10 +73,11 @@ impl CertNumbers {
         }
     }
 
-    /// Whether a certificate that is served has expired at `now`.
+    /// Whether the main certificate has expired at `now`, the one that most clients see. Any other
+    /// is no reason to take the relay from those who do not.
     #[must_use]
     pub fn has_expired(&self, now: SystemTime) -> bool {
-        let not_after = self.not_after.load(Ordering::Relaxed);
+        let not_after = self.main_not_after.load(Ordering::Relaxed);
         let now = now.duration_since(SystemTime::UNIX_EPOCH);
         not_after > 0 && now.is_ok_and(|now| now.as_secs() > not_after)
     }

@@ -76,12 +76,7 @@ impl FromAuthority {
             // It is known which address clients come to: the first of them need not wait.
             let _serving = by_address.serving(ip, now);
         }
-        let ends = keepers
-            .iter()
-            .filter_map(|keeper| keeper.held())
-            .map(|held| held.life().not_after)
-            .min();
-        numbers.note_served(usize::from(ends.is_some()), ends);
+        numbers.note_served(keepers.iter().map(|keeper| end(keeper)));
         Ok(Self {
             server,
             keepers,
@@ -177,14 +172,9 @@ impl FromAuthority {
     }
 
     fn note_held(&self) {
-        let ends: Vec<_> = self
-            .keepers()
-            .iter()
-            .filter_map(|keeper| keeper.held())
-            .map(|held| held.life().not_after)
-            .collect();
+        let keepers = self.keepers();
         self.numbers
-            .note_served(ends.len(), ends.iter().min().copied());
+            .note_served(keepers.iter().map(|keeper| end(keeper)));
     }
 }
 
@@ -205,6 +195,10 @@ impl Served {
             }
         }
     }
+}
+
+fn end(keeper: &Keeper) -> Option<SystemTime> {
+    keeper.held().map(|held| held.life().not_after)
 }
 
 /// As the reference serves them: a name to those who ask for it, an address to those who name

@@ -82,24 +82,30 @@ impl FromFiles {
     }
 
     /// Changes over to what a new configuration says.
-    pub(super) fn reload(&self, files: &mut Files, now: SystemTime) {
-        // The name that is served changes with a restart.
-        for pair in &mut files.pairs {
-            if let NameRule::Host(host) = &mut pair.rule {
-                host.clone_from(&self.host);
-            }
-        }
+    pub(super) fn reload(&self, files: &Files, now: SystemTime) {
         let mut state = self.state();
-        let (places, watched) = files
-            .pairs
-            .iter()
-            .map(|pair| better_of(pair, &state.watched, &self.serving, now))
-            .unzip();
-        if let Err(err) = self.serving.set_all(places, now) {
-            tracing::error!(error = chain(&err), "the old certificate stays");
-            return;
+        // The name that is served changes with a restart, and so must the certificate for it.
+        let is_for_another =
+            |pair: &&Pair| matches!(&pair.rule, NameRule::Host(host) if *host != self.host);
+        if let Some(pair) = files.pairs.iter().find(is_for_another) {
+            tracing::warn!(
+                file = %pair.files.cert.display(),
+                host = %self.host,
+                "the old certificate stays, for this one is for another host name, which changes \
+                 with a restart"
+            );
+        } else {
+            let (places, watched) = files
+                .pairs
+                .iter()
+                .map(|pair| better_of(pair, &state.watched, &self.serving, now))
+                .unzip();
+            if let Err(err) = self.serving.set_all(places, now) {
+                tracing::error!(error = chain(&err), "the old certificate stays");
+                return;
+            }
+            state.watched = watched;
         }
-        state.watched = watched;
         state.on_open = files.on_open;
         state.hook = files.hook.clone();
         note_served(&self.numbers, &state.watched);
@@ -257,8 +263,7 @@ fn served(pair: &Pair) -> Option<ServedCertificate> {
 }
 
 fn note_served(numbers: &CertNumbers, watched: &[Watched]) {
-    let ends: Vec<_> = watched.iter().filter_map(Watched::not_after).collect();
-    numbers.note_served(ends.len(), ends.iter().min().copied());
+    numbers.note_served(watched.iter().map(Watched::not_after));
 }
 
 /// How long until a third of the certificate's life is left; no time where there is none.
