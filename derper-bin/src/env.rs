@@ -108,6 +108,15 @@ pub fn extra_args(vars: &Vars) -> Result<Vec<String>, Problem> {
     Ok(words.map(str::to_owned).collect())
 }
 
+/// All variables that may hold secrets of the relay's own, by any of their names.
+pub fn secrets() -> impl Iterator<Item = &'static str> {
+    let settings = ALL.iter().filter(|setting| setting.secret);
+    let names = settings.filter_map(|setting| setting.env).flat_map(|env| {
+        std::iter::once(env.name).chain(env.aliases.iter().map(|alias| alias.name))
+    });
+    names.chain(EXTRA_ARGS)
+}
+
 fn set<'v>(vars: &'v Vars, name: &str) -> Option<&'v str> {
     vars.get(name)
         .map(String::as_str)
@@ -144,10 +153,11 @@ fn one(vars: &Vars, env: &Env) -> Result<Option<Given>, Problem> {
     Ok(found)
 }
 
+/// Which two they are; what they say may be a secret.
 fn contradiction(a: &Given, b: &Given) -> Problem {
     Problem::new(format!(
-        "{} and {} mean the same setting and differ ({:?} and {:?}); remove one of them",
-        a.origin, b.origin, a.text, b.text
+        "{} and {} mean the same setting and differ; remove one of them",
+        a.origin, b.origin
     ))
 }
 
@@ -418,8 +428,7 @@ mod tests {
                 &[("DERP_HOSTNAME", "a"), ("DERP_DOMAIN", "b")]
             ),
             Err(
-                "DERP_HOSTNAME and DERP_DOMAIN mean the same setting and differ (\"a\" and \
-                 \"b\"); remove one of them"
+                "DERP_HOSTNAME and DERP_DOMAIN mean the same setting and differ; remove one of them"
                     .to_owned()
             )
         );
@@ -429,11 +438,16 @@ mod tests {
                 &[("DERP_ADDR", ":443"), ("DERP_PORT_HTTPS", "8443")]
             ),
             Err(
-                "DERP_ADDR and DERP_PORT_HTTPS mean the same setting and differ (\":443\" and \
-                 \":8443\"); remove one of them"
+                "DERP_ADDR and DERP_PORT_HTTPS mean the same setting and differ; remove one of them"
                     .to_owned()
             )
         );
+        let secrets = [
+            ("DERP_ACME_EAB_KEY", "hunter2"),
+            ("DERP_ACME_EABKEY", "hunter22"),
+        ];
+        let told = value(&settings::ACME_EAB_KEY, &secrets).unwrap_err();
+        assert!(!told.contains("hunter2"), "{told}");
         let agreeing = [("DERP_DOMAIN", "a"), ("DERP_HOST", "a")];
         let expected = Some(("DERP_DOMAIN".to_owned(), "a".to_owned()));
         assert_eq!(value(&settings::HOSTNAME, &agreeing), Ok(expected));
@@ -458,10 +472,25 @@ mod tests {
         assert_eq!(
             words(&[("DERP_EXTRA_ARGS", "-dev"), ("DERPER_EXTRA_ARGS", "-stun")]),
             Err(
-                "DERP_EXTRA_ARGS and DERPER_EXTRA_ARGS mean the same setting and differ (\"-dev\" \
-                 and \"-stun\"); remove one of them"
+                "DERP_EXTRA_ARGS and DERPER_EXTRA_ARGS mean the same setting and differ; remove \
+                 one of them"
                     .to_owned()
             )
+        );
+    }
+
+    #[test]
+    fn secrets_are_known_by_all_their_names() {
+        let names: Vec<_> = secrets().collect();
+        assert_eq!(
+            names,
+            [
+                "DERP_ACME_EAB_KEY",
+                "DERP_ACME_EABKEY",
+                "TAILSCALE_DERPER_MESH_KEY",
+                "DERP_EXTRA_ARGS",
+                "DERPER_EXTRA_ARGS",
+            ]
         );
     }
 

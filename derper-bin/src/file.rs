@@ -6,7 +6,7 @@ use std::path::Path;
 
 use derp_ops::suggest::nearest;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::problem::Problem;
 use crate::settings::{ALL, Kind, Setting};
@@ -77,6 +77,12 @@ impl Reader<'_> {
                 prefix => format!("{prefix}.{}", name.get_ref()),
             };
             let setting = Setting::by_key(&key).filter(|setting| setting.in_file);
+            if let (Some(_), DeValue::Array(items)) = (setting, value.get_ref())
+                && let Some(what) = bad_item(items)
+            {
+                self.problem(value.span(), format_args!("{key}: {what}"));
+                continue;
+            }
             match (setting, value.get_ref()) {
                 (Some(setting), value_ref) => match to_text(setting.kind, value_ref) {
                     Some(text) => {
@@ -155,6 +161,18 @@ fn sections() -> impl Iterator<Item = &'static str> {
 
 fn is_section(key: &str) -> bool {
     sections().any(|section| section == key)
+}
+
+/// Why a list cannot be written with commas, as it is for the flag.
+fn bad_item(items: &DeArray<'_>) -> Option<&'static str> {
+    let mut texts = items.iter().filter_map(|item| item.get_ref().as_str());
+    texts.find_map(|text| match text {
+        _ if text.trim().is_empty() => Some("an item of this list is empty; remove it"),
+        _ if text.contains(',') => {
+            Some("an item of this list has a comma in it, which would divide it; do without")
+        }
+        _ => None,
+    })
 }
 
 /// The value in the spelling of a flag, or `None` where it is of another kind.
@@ -295,6 +313,15 @@ mod tests {
             (
                 "[bootstrap_dns]\nnames = [1]",
                 "bootstrap_dns.names: a list of texts, such as [\"a\", \"b\"] is wanted here",
+            ),
+            (
+                "[verify]\nurl = [\"http://a\", \" \"]",
+                "verify.url: an item of this list is empty; remove it",
+            ),
+            (
+                "[tls]\nhook = [\"sh\", \"-c\", \"x a,b\"]",
+                "tls.hook: an item of this list has a comma in it, which would divide it; do \
+                 without",
             ),
             (
                 "[hostname]\nx = 1",

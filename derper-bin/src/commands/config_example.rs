@@ -60,7 +60,10 @@ fn in_toml(setting: &Setting) -> String {
     let default = setting.default;
     match setting.kind {
         Kind::List if default.is_empty() => "[]".to_owned(),
-        Kind::List => format!("[{default:?}]"),
+        Kind::List => {
+            let items: Vec<_> = default.split(',').collect();
+            format!("{items:?}")
+        }
         Kind::Switch | Kind::Int => default.to_owned(),
         Kind::Float if default == "+Inf" => "inf".to_owned(),
         Kind::Float => default.to_owned(),

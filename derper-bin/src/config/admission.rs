@@ -88,13 +88,16 @@ impl Admission {
     pub(super) fn read(reader: &mut Reader<'_>, derp: bool) -> Self {
         let go = GoVerify::read(reader);
         refuse_mixture(reader, &go);
+        let problems_before = reader.problem_count();
         let admission = Self {
             lists: Lists::read(reader),
             ours: OurVerify::read(reader),
             go,
         };
         // What was asked for and is broken is a mistake of its own, and not an open relay.
-        if derp && admission.go.is_empty() && !ours::admits_by_anything(reader) {
+        let is_broken =
+            ours::admits_by_anything(reader) && reader.problem_count() > problems_before;
+        if derp && admission.is_open() && !is_broken {
             be_open(reader);
         }
         admission

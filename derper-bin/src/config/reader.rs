@@ -44,6 +44,11 @@ impl<'a> Reader<'a> {
         Ok(std::mem::take(&mut self.warnings))
     }
 
+    /// How many mistakes are known.
+    pub(super) const fn problem_count(&self) -> usize {
+        self.problems.len()
+    }
+
     pub(super) fn manner(&self) -> Manner {
         if self.sources.file().is_some() || !self.sources.preset.is_empty() {
             Manner::Ours
@@ -223,6 +228,34 @@ impl<'a> Reader<'a> {
             .map(str::trim)
             .filter(|item| !item.is_empty());
         items.map(str::to_owned).collect()
+    }
+
+    /// Several texts, none of which may be empty: where they say who is admitted, what is left of a
+    /// variable that is not set must not pass for nobody at all.
+    pub(super) fn full_list(&mut self, setting: &Setting) -> Vec<String> {
+        let given = self.given(setting);
+        let is_blank = |given: &Given| given.text.split(',').any(|item| item.trim().is_empty());
+        // The other items may be URLs with passwords, and are not shown.
+        if let Some(Given { origin, .. }) = given.filter(is_blank) {
+            self.problem(format!(
+                "{origin}: an item of this list is empty; was a variable not set? Write what is \
+                 missing, or remove it"
+            ));
+        }
+        self.list(setting)
+    }
+
+    /// The same, for lists that restrict: one that was written and is empty would restrict nothing.
+    pub(super) fn restriction(&mut self, setting: &Setting) -> Vec<String> {
+        let given = self.sources.get(setting);
+        let is_empty =
+            |given: &&Given| given.text.is_empty() && matches!(given.origin, Origin::File { .. });
+        if let Some(origin) = given.filter(is_empty).map(|given| given.origin.clone()) {
+            self.problem(format!(
+                "{origin}: an empty list restricts nothing; remove it where that is meant"
+            ));
+        }
+        self.full_list(setting)
     }
 }
 

@@ -16,12 +16,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::CertFiles;
+use crate::env;
 use crate::host::Host;
 
 /// How much of what a run prints goes to the log.
 const MAX_OUTPUT: u64 = 64 * 1024;
-/// Variables that are secrets of the relay's own.
-const SECRETS: [&str; 2] = ["DERP_ACME_EAB_KEY", "TAILSCALE_DERPER_MESH_KEY"];
 
 /// What to run, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +89,7 @@ impl Hook {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        for secret in SECRETS {
+        for secret in env::secrets() {
             command.env_remove(secret);
         }
         let mut child = command

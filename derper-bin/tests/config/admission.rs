@@ -203,6 +203,11 @@ fn every_mistake_has_its_own_message() {
              most 4096 visible ASCII characters",
         ),
         (
+            "--allowlist {}/empty --require-verification",
+            "-allowlist: {}/empty is empty; where nobody is meant, write [] or a line that begins \
+             with #",
+        ),
+        (
             "--verify-policy some --allowlist {}/nodes",
             "-verify-policy \"some\": write any or all",
         ),
@@ -254,6 +259,50 @@ fn keys_of_the_file_that_change_nothing_are_mistakes_all_at_once() {
          --verify-headscale or --verify-url"
     );
     assert_eq!(told, expected);
+}
+
+#[test]
+fn an_item_that_is_empty_opens_no_relay_and_lifts_no_restriction() {
+    let machine = machine();
+    let blank = |name: &str| {
+        format!(
+            "{name}: an item of this list is empty; was a variable not set? Write what is missing, \
+             or remove it"
+        )
+    };
+    let open = |name: &str| {
+        format!(
+            "{name}: this would be an OPEN RELAY, for nothing says who may use it; name a list of \
+             keys with --allowlist, or somebody to ask with --verify-tailscaled, \
+             --verify-headscale or --verify-url"
+        )
+    };
+    let required = format!("{GOOD} --require-verification");
+    for (name, text) in [
+        ("DERP_VERIFY_URL", ","),
+        ("DERP_VERIFY_URL", "http://a/,"),
+        ("DERP_VERIFY_TAILSCALED", " , /run/a.sock"),
+    ] {
+        let told = machine.build(&required, &[(name, text)], "");
+        assert_eq!(told.map(drop), Err(blank(name)), "{text}");
+    }
+    let file = |keys: &str| format!("tls.mode = \"off\"\n[verify]\nrequired = true\n{keys}\n");
+    let nodes = "headscale = \"http://h\"\nheadscale_api_key_file = \"{}/api.key\"\n";
+    for key in ["headscale_users", "headscale_tags"] {
+        let told = machine.build("", &[], &file(&format!("{nodes}{key} = []")));
+        let line = format!("{{}}/derper.toml:6: verify.{key}");
+        let empty = "an empty list restricts nothing; remove it where that is meant";
+        assert_eq!(told.map(drop), Err(format!("{line}: {empty}")));
+        let told = machine.build("", &[], &file(&format!("{nodes}{key} = [\"\"]")));
+        let line = format!("{line}: an item of this list is empty; remove it");
+        assert_eq!(told.map(drop), Err(line));
+    }
+    let told = machine.build("", &[], &file("url = []"));
+    let in_file = "{}/derper.toml:3: verify.required";
+    assert_eq!(told.map(drop), Err(open(in_file)));
+    // What was given as nothing at all was not given.
+    let told = machine.build(&required, &[("DERP_VERIFY_URL", "")], "");
+    assert_eq!(told.map(drop), Err(open("-require-verification")));
 }
 
 #[test]

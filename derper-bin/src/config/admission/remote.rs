@@ -133,7 +133,7 @@ pub(super) fn read(reader: &mut Reader<'_>, timeout: Duration) -> Vec<Remote> {
     };
 
     let mut remotes = Vec::new();
-    let sockets = reader.list(&VERIFY_TAILSCALED);
+    let sockets = reader.full_list(&VERIFY_TAILSCALED);
     for (n, socket) in sockets.iter().enumerate() {
         let path = PathBuf::from(socket.strip_prefix("unix://").unwrap_or(socket));
         if !path.is_absolute() {
@@ -147,7 +147,7 @@ pub(super) fn read(reader: &mut Reader<'_>, timeout: Duration) -> Vec<Remote> {
         let source = headscale(reader, url.text);
         remotes.push(remote("headscale".to_owned(), source, &http));
     }
-    let urls = reader.list(&VERIFY_URL);
+    let urls = reader.full_list(&VERIFY_URL);
     http.credentials = credentials(reader, urls.len());
     for (n, url) in urls.iter().enumerate() {
         let name = numbered("url", n, urls.len());
@@ -169,8 +169,8 @@ fn headscale(reader: &mut Reader<'_>, url: String) -> Source {
         return Source::HeadscaleVerify(url);
     };
     let mut rules = NodeRules::default();
-    rules.users = reader.list(&HEADSCALE_USERS).into_iter().collect();
-    rules.tags = reader.list(&HEADSCALE_TAGS).into_iter().collect();
+    rules.users = reader.restriction(&HEADSCALE_USERS).into_iter().collect();
+    rules.tags = reader.restriction(&HEADSCALE_TAGS).into_iter().collect();
     rules.refuse_expired = reader.switch(&HEADSCALE_REFUSE_EXPIRED);
     let bad: Vec<_> = rules
         .tags
