@@ -2,6 +2,7 @@
 
 mod admin;
 mod admit;
+mod admitters;
 mod clients_page;
 mod ends;
 mod go_verify;

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 
 use derp_client::{Client, Connector, Login, Target};
 use derp_proto::{MeshKey, NodePrivate, NodePublic};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use self::support::{Running, client_key, config, connect, get, now, packet_from, soon};
 use self::verifiers::{Fake, Reply, json};
@@ -347,6 +349,72 @@ async fn lists_are_followed_and_a_bad_one_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_is_away_keeps_its_own_clients_and_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let allowed = dir.path().join("nodes");
+    fs::write(&allowed, format!("{}\n", public(1))).unwrap();
+    let tailnet = Tailnet::of(&[public(2)]);
+    let server = tailnet.served().await;
+    for interval in ["0s", "1s"] {
+        fs::write(&allowed, format!("{}\n", public(1))).unwrap();
+        tailnet.hangs.store(false, Ordering::SeqCst);
+        let flags = format!(
+            "--allowlist {{}}/nodes --verify-url {} --verify-interval {interval}",
+            server.url
+        );
+        let relay = start(dir.path(), &flags);
+        let mut alice = connect(&relay, &client_key(1)).await;
+        let mut bob = connect(&relay, &client_key(2)).await;
+        tailnet.hangs.store(true, Ordering::SeqCst);
+        fs::write(&allowed, "# nobody\n").unwrap();
+        is_closed(&mut alice).await;
+        let _round_trip = soon(bob.ping(|_| {})).await.expect("bob is still here");
+        relay.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_was_under_way_does_not_escape_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let denied = dir.path().join("denied");
+    fs::write(&denied, "# nobody yet\n").unwrap();
+    fs::write(dir.path().join("derper.toml"), "timeouts.login = \"5s\"\n").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let flags = format!(
+        "--config {{}}/derper.toml --denylist {{}}/denied --verify-url {url} --verify-interval 0s"
+    );
+    let relay = start(dir.path(), &flags);
+    let question = async || {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+        stream
+    };
+    let allow = async |mut stream: TcpStream| {
+        let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 14\r\n\r\n";
+        let answer = format!("{answer}{{\"Allow\":true}}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let admitted = async { allow(question().await).await };
+    let (alice, bob) = (client_key(1), client_key(2));
+    let (mut bob, ()) = tokio::join!(connect(&relay, &bob), admitted);
+    let logs_in = async {
+        let mut client = connect(&relay, &alice).await;
+        is_closed(&mut client).await;
+    };
+    let changes = async {
+        let asked = question().await;
+        fs::write(&denied, format!("{}\n{}\n", public(1), public(2))).unwrap();
+        // Who is gone tells that the list was read, and everybody looked at who was here.
+        is_closed(&mut bob).await;
+        allow(asked).await;
+    };
+    tokio::join!(logs_in, changes);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn relays_of_the_region_are_admitted_by_their_key_and_stay() {
     let dir = tempfile::tempdir().unwrap();
     write_secret(&dir.path().join("mesh.key"), MESH_KEY);
@@ -398,5 +466,18 @@ async fn a_reload_keeps_what_is_known_and_takes_on_new_verifiers() {
     assert_eq!(server.requests().len(), 2);
     let allowed = "derper_verify_total{verifier=\"url\",result=\"allow\"}";
     assert_eq!(metric_now(&relay, allowed).await, Some(2));
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_opens_no_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("nodes"), format!("{}\n", public(1))).unwrap();
+    let relay = start(dir.path(), "--allowlist {}/nodes");
+    let cut_off = Ok((config(dir.path(), QUICK, &[]), now()));
+    relay.reload.send(cut_off).await.unwrap();
+    metric(&relay, "derper_config_reloads{result=\"rejected\"}", 1).await;
+    assert!(!is_admitted(&relay, &client_key(9)).await);
+    assert!(is_admitted(&relay, &client_key(1)).await);
     relay.stop().await;
 }

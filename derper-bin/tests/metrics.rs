@@ -51,7 +51,7 @@ async fn metrics(tls: &str) -> String {
     fs::write(&key, "5a".repeat(32) + "\n").expect("written");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("its owner asks");
     for list in ["allow", "deny"] {
-        fs::write(home.join(list), "").expect("written");
+        fs::write(home.join(list), "[]").expect("written");
     }
     let flags = "--config {}/derper.toml --metrics-addr 127.0.0.1:0";
     let text = "state_dir = \"{}\"\nhostname = \"derp.invalid\"\n\

@@ -7,7 +7,9 @@
 //! * JSON, the output of `tailscale status --json`: the node itself and all its peers.
 //!
 //! A list is taken whole or not at all: one bad entry refuses it, so that a slip of the editor
-//! never locks out half a tailnet, and all bad entries are reported together.
+//! never locks out half a tailnet, and all bad entries are reported together. A file with nothing
+//! in it is refused too: it may be one that is just being written, and whoever means nobody says so
+//! by `[]` or a comment.
 //!
 //! Nothing here watches the file. Whoever holds the list calls [`Allowlist::reload`].
 
@@ -180,7 +182,13 @@ fn read(path: &Path) -> Result<HashSet<NodePublic>, AllowlistError> {
     }
     // Bytes that are not UTF-8 do no harm in a comment, and elsewhere are reported with their
     // line as any other entry that is no key.
-    parse(&String::from_utf8_lossy(&bytes), &origin)
+    let text = String::from_utf8_lossy(&bytes);
+    if without_mark(&text).trim().is_empty() {
+        return Err(AllowlistError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    parse(&text, &origin)
 }
 
 /// The file's bytes, and one more than is allowed where it is too long.
@@ -193,7 +201,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn parse(text: &str, origin: &str) -> Result<HashSet<NodePublic>, AllowlistError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let mut entries = Entries::default();
     if text.trim_start().starts_with(['[', '{']) {
         json::collect(text, origin, &mut entries)?;
@@ -201,6 +209,11 @@ fn parse(text: &str, origin: &str) -> Result<HashSet<NodePublic>, AllowlistError
         collect_lines(text, &mut entries);
     }
     entries.into_keys(origin)
+}
+
+/// The text without the mark that some editors begin files with.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn collect_lines(text: &str, entries: &mut Entries) {

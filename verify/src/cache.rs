@@ -37,11 +37,14 @@ impl VerdictCache {
         }
     }
 
-    /// The verdict on `key`, if it still holds.
+    /// The verdict on `key`, if it still holds; one that says for how long says what is left of it.
     pub(crate) fn fresh(&self, key: &NodePublic, now: Instant) -> Option<Verdict> {
         let denied = self.denied.entries.get(key);
         let entry = denied.or_else(|| self.allowed.entries.get(key))?;
-        (now < entry.holds_until).then(|| entry.verdict.clone())
+        let left = entry.holds_until.checked_duration_since(now)?;
+        let mut verdict = (!left.is_zero()).then(|| entry.verdict.clone())?;
+        verdict.time_to_live = verdict.time_to_live.map(|_| left);
+        Some(verdict)
     }
 
     /// The last admission of `key`, for the time of an outage.
@@ -227,6 +230,8 @@ mod tests {
                 .is_some()
         };
         assert_eq!([holds(1, 4), holds(1, 5)], [true, false]);
+        let left = cache.fresh(&key(1), t + Duration::from_secs(3));
+        assert_eq!(left, Some(with_ttl(Verdict::allow(), 2)));
         assert_eq!([holds(2, 3599), holds(2, 3600)], [true, false]);
         assert_eq!([holds(3, 0), holds(3, 1)], [true, false]);
     }

@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use crate::Verifier;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Failures, Pass};
 use crate::cache::{Lifetimes, VerdictCache};
 use crate::candidate::Candidate;
 use crate::counters::{VerifyCounters, VerifyResult};
@@ -158,23 +158,17 @@ impl<V: Verifier> Cached<V> {
 
     async fn shared_answer(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
         let seat = Seat::take(&self.flights, client.key);
-        seat.flight.get_or_init(|| self.ask(client)).await.clone()
+        seat.flight().get_or_init(|| self.ask(client)).await.clone()
     }
 
     async fn ask(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
         let _turn = self.turn().await?;
-        let passed = lock(&self.breaker).pass(now());
-        passed.map_err(|failures| VerifyError::Suspended { failures })?;
+        let asking = Asking::begin(&self.breaker)?;
         let limit = self.options.timeout;
         let answer = timeout(limit, self.inner.verify(client)).await;
         let answer = answer.unwrap_or(Err(VerifyError::TimedOut(limit)));
         let now = now();
-        let mut breaker = lock(&self.breaker);
-        match &answer {
-            Err(err) if err.is_outage() => breaker.failed(now),
-            Ok(_) | Err(_) => breaker.answered(),
-        }
-        drop(breaker);
+        asking.end(&answer, now);
         if let Ok(verdict) = &answer {
             lock(&self.cache).insert(client.key, verdict, now);
         }
@@ -186,7 +180,10 @@ impl<V: Verifier> Cached<V> {
             return Ok(turn);
         }
         let _waiting = Waiting::begin(&self.waiting, self.options.max_waiting)?;
-        let turn = self.turns.acquire().await;
+        // Whoever waits longer is turned away before there is an answer, and what is known of the
+        // client would not be used.
+        let turn = timeout(LONGEST_WAIT, self.turns.acquire()).await;
+        let turn = turn.map_err(|_| VerifyError::Overloaded)?;
         Ok(turn.expect("the semaphore is never closed"))
     }
 
@@ -240,11 +237,58 @@ impl<V: fmt::Debug> fmt::Debug for Cached<V> {
     }
 }
 
+/// A request that the breaker let pass. A probe that is dropped without an answer, for the client
+/// has hung up or another verifier was quicker, is left to the next who asks.
+struct Asking<'a> {
+    breaker: &'a Mutex<Breaker>,
+    pass: Pass,
+    has_ended: bool,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(breaker: &'a Mutex<Breaker>) -> Result<Self, VerifyError> {
+        let passed = lock(breaker).pass(now());
+        let pass = passed.map_err(|failures| {
+            let Failures {
+                count,
+                is_unreachable,
+            } = failures;
+            VerifyError::Suspended {
+                failures: count,
+                is_unreachable,
+            }
+        })?;
+        Ok(Self {
+            breaker,
+            pass,
+            has_ended: false,
+        })
+    }
+
+    fn end(mut self, answer: &Result<Verdict, VerifyError>, now: std::time::Instant) {
+        self.has_ended = true;
+        let mut breaker = lock(self.breaker);
+        match answer {
+            Err(err) if err.is_outage() => breaker.failed(now, err.is_unreachable()),
+            Ok(_) | Err(_) => breaker.answered(),
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.pass == Pass::Probe && !self.has_ended {
+            lock(self.breaker).give_back(now());
+        }
+    }
+}
+
 /// A place among those who wait for the answer about one key.
 struct Seat<'a> {
     flights: &'a Mutex<HashMap<NodePublic, Arc<Flight>>>,
     key: NodePublic,
-    flight: Arc<Flight>,
+    /// Taken when the seat is left.
+    flight: Option<Arc<Flight>>,
 }
 
 impl<'a> Seat<'a> {
@@ -255,23 +299,27 @@ impl<'a> Seat<'a> {
         if flight.initialized() {
             *flight = Arc::default();
         }
-        let flight = Arc::clone(flight);
+        let flight = Some(Arc::clone(flight));
         Self {
             flights,
             key,
             flight,
         }
     }
+
+    fn flight(&self) -> &Flight {
+        let flight = self.flight.as_ref();
+        flight.expect("a seat that is left is not sat in")
+    }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut known = lock(self.flights);
-        let is_ours = known
-            .get(&self.key)
-            .is_some_and(|one| Arc::ptr_eq(one, &self.flight));
-        // The map's and our own.
-        if is_ours && Arc::strong_count(&self.flight) <= 2 {
+        // Under the lock: of two who leave at once, the second has to see that it is the last.
+        drop(self.flight.take());
+        let flight = known.get(&self.key);
+        if flight.is_some_and(|flight| Arc::strong_count(flight) == 1) {
             known.remove(&self.key);
         }
     }
@@ -296,6 +344,9 @@ impl Drop for Waiting<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// How long a client waits for its turn: with the answer, less than relays wait for both.
+const LONGEST_WAIT: Duration = Duration::from_secs(6);
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()

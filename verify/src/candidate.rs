@@ -18,6 +18,11 @@ pub struct Candidate<'a> {
     /// The client is connected already, and the question is whether it may stay. What was
     /// answered before is then no answer.
     pub is_recheck: bool,
+    /// Who admitted the client that is connected, by [`Verdict::admitted_by`]; that others give no
+    /// answer is then no reason for it to stay.
+    ///
+    /// [`Verdict::admitted_by`]: crate::Verdict::admitted_by
+    pub admitted_by: Option<&'a str>,
     /// How the client is connected.
     pub conn: &'a ConnMeta,
 }
@@ -31,6 +36,7 @@ impl<'a> Candidate<'a> {
             app_name: "",
             is_prober: false,
             is_recheck: false,
+            admitted_by: None,
             conn,
         }
     }

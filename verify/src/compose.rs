@@ -17,13 +17,56 @@ use crate::verdict::{RateLimit, Verdict, VerifyError};
 /// answer without waiting, such as lists, spare the requests of all that stand behind them.
 /// Without verifiers nobody is admitted.
 #[derive(Debug)]
-pub struct AnyOf(Vec<Arc<dyn Verifier>>);
+pub struct AnyOf(Vec<Member>);
+
+#[derive(Debug)]
+struct Member {
+    name: Option<Arc<str>>,
+    verifier: Arc<dyn Verifier>,
+}
 
 impl AnyOf {
     /// Asks `verifiers`, the cheapest of which should come first.
     #[must_use]
     pub fn new(verifiers: Vec<Arc<dyn Verifier>>) -> Self {
-        Self(verifiers)
+        let member = |verifier| Member {
+            name: None,
+            verifier,
+        };
+        Self(verifiers.into_iter().map(member).collect())
+    }
+
+    /// Asks `verifiers` in the same way, and says in each admission by its name who gave it.
+    ///
+    /// Of a client whose [`Candidate::admitted_by`] says whose client it is, only that verifier's
+    /// failure is a failure, and any other's is a denial: else one verifier that is away would keep
+    /// the clients of all others in.
+    #[must_use]
+    pub fn named(verifiers: Vec<(Arc<str>, Arc<dyn Verifier>)>) -> Self {
+        let member = |(name, verifier)| Member {
+            name: Some(name),
+            verifier,
+        };
+        Self(verifiers.into_iter().map(member).collect())
+    }
+}
+
+impl Member {
+    async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
+        let answer = self.verifier.verify(client).await;
+        let Some(name) = &self.name else {
+            return answer;
+        };
+        match answer {
+            Ok(mut verdict) if verdict.allow => {
+                verdict.admitted_by = Some(Arc::clone(name));
+                Ok(verdict)
+            }
+            Err(err) if client.admitted_by.is_some_and(|by| by != &**name) => {
+                Ok(Verdict::deny(format!("{name} gives no answer: {err}")))
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -32,7 +75,8 @@ impl Verifier for AnyOf {
     /// The first admission that comes, else an error, since who failed to answer might have
     /// admitted the client, else a denial with everybody's reasons.
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
-        let mut pending: Vec<_> = self.0.iter().map(|one| Some(one.verify(client))).collect();
+        let asked = self.0.iter().map(|one| Some(Box::pin(one.verify(client))));
+        let mut pending: Vec<_> = asked.collect();
         let mut answers: Vec<_> = self.0.iter().map(|_| None).collect();
         // A handful of verifiers: each is polled whenever one of them has news.
         poll_fn(|cx| {
@@ -73,7 +117,8 @@ fn nobody_admits(
 
 /// Admits whom all of several verifiers admit, as the reference's two flags together mean.
 ///
-/// They are asked in their order, and none after the first that does not admit the client.
+/// They are asked in their order, and none after the first that denies the client. Where one gives
+/// no answer the others are asked still, for a denial wins.
 /// Without verifiers nobody is admitted: a list that lost its entries must not open the relay.
 #[derive(Debug)]
 pub struct AllOf(Vec<Arc<dyn Verifier>>);
@@ -88,28 +133,25 @@ impl AllOf {
 
 #[async_trait]
 impl Verifier for AllOf {
-    /// The first answer that is no admission; else the first group named, the lowest rate and the
+    /// The first denial, else the first error; else the first group named, the lowest rate and the
     /// shortest time to live.
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
-        let Some((first, others)) = self.0.split_first() else {
-            return Ok(Verdict::deny("nobody admits it"));
-        };
-        let mut all = first.verify(client).await?;
-        for other in others {
-            if !all.allow {
-                break;
-            }
-            all = both(all, other.verify(client).await?);
+        let mut all = None;
+        for one in &self.0 {
+            let answer = one.verify(client).await;
+            all = match (all, answer) {
+                (_, Ok(verdict)) if !verdict.allow => return Ok(verdict),
+                (None, answer) => Some(answer),
+                (Some(Ok(first)), Ok(second)) => Some(Ok(both(first, second))),
+                (Some(Ok(_)), Err(err)) | (Some(Err(err)), _) => Some(Err(err)),
+            };
         }
-        Ok(all)
+        all.unwrap_or_else(|| Ok(Verdict::deny("nobody admits it")))
     }
 }
 
-/// What two verdicts mean together, the first of which is an admission.
+/// What two admissions mean together.
 fn both(first: Verdict, second: Verdict) -> Verdict {
-    if !second.allow {
-        return second;
-    }
     let time_to_live = [first.time_to_live, second.time_to_live];
     Verdict {
         reason: if first.reason.is_empty() {
@@ -118,6 +160,7 @@ fn both(first: Verdict, second: Verdict) -> Verdict {
             first.reason
         },
         group: first.group.or(second.group),
+        admitted_by: first.admitted_by.or(second.admitted_by),
         rate: slower(first.rate, second.rate),
         time_to_live: time_to_live.into_iter().flatten().min(),
         ..second

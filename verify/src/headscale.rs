@@ -3,6 +3,9 @@
 //! [`Headscale`] reads the list that Headscale's API gives to the holder of an API key: it can
 //! leave out expired nodes, and admit by user and tag. [`HeadscaleVerify`] asks `/verify`, which
 //! needs no key and knows no such conditions.
+//!
+//! A status that is not 200 is never Headscale's word on a client. It comes from a proxy in front,
+//! or says that the API key is of no use, and is an outage like any other.
 
 mod list;
 mod node;
@@ -37,7 +40,8 @@ impl HeadscaleVerify {
 #[async_trait]
 impl Verifier for HeadscaleVerify {
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
-        self.0.verify(client).await
+        let answer = self.0.verify(client).await;
+        answer.map_err(VerifyError::never_a_denial)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a verifier answers.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -19,6 +20,8 @@ pub struct Verdict {
     pub rate: Option<RateLimit>,
     /// How long the answer holds; `None` leaves it to the relay.
     pub time_to_live: Option<Duration>,
+    /// Which of several verifiers has admitted the client, where they have names.
+    pub admitted_by: Option<Arc<str>>,
 }
 
 /// How fast a client may send.
@@ -40,6 +43,7 @@ impl Verdict {
             group: None,
             rate: None,
             time_to_live: None,
+            admitted_by: None,
         }
     }
 
@@ -75,6 +79,8 @@ pub enum VerifyError {
     Suspended {
         /// How many requests have failed in a row.
         failures: u32,
+        /// Whether the last of them could not be asked at all.
+        is_unreachable: bool,
     },
     /// More clients wait for an answer than may wait.
     #[error("not asked, for too many clients wait for an answer")]
@@ -86,6 +92,8 @@ pub enum VerifyError {
         what: String,
         /// The HTTP status.
         status: u16,
+        /// Whether it may be meant as a denial of the client.
+        is_denial: bool,
     },
     /// It answered something that is not an answer.
     #[error("answer not understood: {0}")]
@@ -108,19 +116,49 @@ impl VerifyError {
     /// Whether the source of answers could not be asked at all. Only then may a client be let in
     /// without an answer, by those who want that: whoever answers nonsense was reached, and a
     /// crowd of clients that wait is something that strangers can bring about.
+    ///
+    /// Who is left in peace is as unreachable as it was when it was last asked.
     #[must_use]
     pub const fn is_unreachable(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::TimedOut(_) | Self::Suspended { .. }
-        )
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut(_) => true,
+            Self::Suspended { is_unreachable, .. } => *is_unreachable,
+            Self::Overloaded | Self::Refused { .. } | Self::BadAnswer(_) => false,
+        }
     }
 
     /// Whether the error says nothing about the client, so that what was last known of it may
-    /// stand in for an answer. A status below 500 may be meant as a denial.
+    /// stand in for an answer.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
-        !matches!(self, Self::Refused { status, .. } if *status < 500)
+        !matches!(
+            self,
+            Self::Refused {
+                is_denial: true,
+                ..
+            }
+        )
+    }
+
+    /// The answer of `what` with an HTTP status that is no answer to the question. One below 500
+    /// may be meant as a denial.
+    #[cfg(feature = "_http")]
+    pub(crate) const fn refused(what: String, status: u16) -> Self {
+        Self::Refused {
+            what,
+            status,
+            is_denial: status < 500,
+        }
+    }
+
+    /// The error where a denial never is a status: whoever sends one, such as a proxy in front,
+    /// says nothing about the client.
+    #[cfg(feature = "headscale")]
+    pub(crate) fn never_a_denial(mut self) -> Self {
+        if let Self::Refused { is_denial, .. } = &mut self {
+            *is_denial = false;
+        }
+        self
     }
 }
 
@@ -134,13 +172,22 @@ impl Clone for VerifyError {
                 source: std::io::Error::new(source.kind(), source.to_string()),
             },
             Self::TimedOut(limit) => Self::TimedOut(*limit),
-            Self::Suspended { failures } => Self::Suspended {
+            Self::Suspended {
+                failures,
+                is_unreachable,
+            } => Self::Suspended {
                 failures: *failures,
+                is_unreachable: *is_unreachable,
             },
             Self::Overloaded => Self::Overloaded,
-            Self::Refused { what, status } => Self::Refused {
+            Self::Refused {
+                what,
+                status,
+                is_denial,
+            } => Self::Refused {
                 what: what.clone(),
                 status: *status,
+                is_denial: *is_denial,
             },
             Self::BadAnswer(what) => Self::BadAnswer(what.clone()),
         }

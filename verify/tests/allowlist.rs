@@ -237,7 +237,7 @@ fn a_reload_exchanges_the_list_and_says_what_changed() {
     );
     assert_eq!(admitted(&list), [BOB, CAROL]);
 
-    fs::write(&path, "").unwrap();
+    fs::write(&path, "# nobody\n").unwrap();
     assert_eq!(
         list.reload().unwrap(),
         AllowlistChange {
@@ -245,7 +245,23 @@ fn a_reload_exchanges_the_list_and_says_what_changed() {
             removed: 2
         }
     );
-    assert!(list.is_empty(), "an emptied file revokes the last key");
+    assert!(list.is_empty(), "the last key can be revoked");
+}
+
+#[test]
+fn a_file_with_nothing_in_it_is_one_that_is_being_written() {
+    let (_dir, path) = list_file(ALICE);
+    let list = Allowlist::from_file(&path).unwrap();
+    for nothing in ["", "\u{feff}\r\n", " \n\n"] {
+        fs::write(&path, nothing).unwrap();
+        let report = format!(
+            "{} is empty; where nobody is meant, write [] or a line that begins with #",
+            path.display()
+        );
+        assert_eq!(list.reload().unwrap_err().to_string(), report);
+        assert_eq!(refusal(Allowlist::from_file(&path)), report);
+        assert_eq!(admitted(&list), [ALICE], "{nothing:?}");
+    }
 }
 
 #[test]

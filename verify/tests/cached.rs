@@ -25,6 +25,7 @@ enum Mood {
     Allow,
     Deny,
     Refuse(u16),
+    Babble,
     Unreachable,
     Hang,
 }
@@ -89,7 +90,9 @@ impl Verifier for Script {
             Mood::Refuse(status) => Err(VerifyError::Refused {
                 what: "it".into(),
                 status,
+                is_denial: status < 500,
             }),
+            Mood::Babble => Err(VerifyError::BadAnswer("eh?".into())),
             Mood::Unreachable => Err(VerifyError::Unreachable {
                 what: "it".into(),
                 source: io::ErrorKind::ConnectionRefused.into(),
@@ -189,6 +192,65 @@ async fn failing_open_is_for_verifiers_that_cannot_be_reached_and_for_no_others(
         assert_eq!(opened, u64::from(expected == "allow"));
         assert_eq!(cached.remembered(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_answers_nonsense_again_and_again_was_reached_and_opens_nothing() {
+    for (mood, last) in [
+        (Mood::Refuse(500), "suspended"),
+        (Mood::Babble, "suspended"),
+        (Mood::Unreachable, "allow"),
+    ] {
+        let script = Script::new(mood, Duration::ZERO);
+        let cached = cached(&script, |options| {
+            *options = CacheOptions::uncached();
+            options.fail_mode = FailMode::Open;
+        });
+        let mut words = Vec::new();
+        for n in 0..10 {
+            words.push(word(&ask(&cached, nth_key(n)).await));
+        }
+        let admitted = words.iter().filter(|word| **word == "allow").count();
+        assert_eq!(admitted, if last == "allow" { 10 } else { 0 }, "{mood:?}");
+        assert_eq!((words[9], script.asked()), (last, 5), "{mood:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_given_up_is_left_to_the_next_who_asks() {
+    let script = Script::new(Mood::Unreachable, SECOND / 10);
+    let cached = cached(&script, |_| {});
+    for n in 0..5 {
+        assert_eq!(word(&ask(&cached, nth_key(n)).await), "unreachable");
+    }
+    script.set(Mood::Allow);
+    advance(SECOND).await;
+    // Another verifier is quicker with its admission.
+    let quick = tokio::time::timeout(SECOND / 20, ask(&cached, nth_key(6))).await;
+    assert!(quick.is_err(), "it was asked, and did not answer in time");
+    assert_eq!(word(&ask(&cached, nth_key(7)).await), "allow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_takes_too_long_is_left_in_time_for_what_is_known() {
+    let script = Script::new(Mood::Allow, Duration::ZERO);
+    let cached = cached(&script, |options| {
+        options.max_in_flight = 1;
+        options.timeout = 60 * SECOND;
+    });
+    assert_eq!(word(&ask(&cached, nth_key(1)).await), "allow");
+    advance(61 * SECOND).await;
+    script.set(Mood::Hang);
+    let ahead = Arc::clone(&cached);
+    let ahead = tokio::spawn(async move { word(&ask(&ahead, nth_key(0)).await) });
+    while cached.in_flight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let start = Instant::now();
+    let (known, stranger) = tokio::join!(ask(&cached, nth_key(1)), ask(&cached, nth_key(2)));
+    assert_eq!((word(&known), word(&stranger)), ("allow", "overloaded"));
+    assert_eq!(start.elapsed().as_secs(), 6);
+    ahead.abort();
 }
 
 #[tokio::test(start_paused = true)]

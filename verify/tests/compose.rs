@@ -10,8 +10,8 @@ mod stories {
     use std::time::Duration;
 
     use derp_verify::{
-        AllOf, AllowAll, Allowlist, AnyOf, Candidate, Denied, Denylist, RateLimit, Verdict,
-        Verifier, VerifyError, async_trait,
+        AllOf, AllowAll, Allowlist, AnyOf, Candidate, ConnMeta, Denied, Denylist, RateLimit,
+        Verdict, Verifier, VerifyError, async_trait,
     };
 
     use crate::support::{ALICE, BOB, ask, key, nth_key, word};
@@ -59,7 +59,8 @@ mod stories {
             (vec![fail(), allow()], "allow", "overloaded"),
             (vec![allow(), fail()], "allow", "overloaded"),
             (vec![deny("a"), fail()], "overloaded", "deny"),
-            (vec![fail(), deny("a")], "overloaded", "overloaded"),
+            (vec![fail(), deny("a")], "overloaded", "deny"),
+            (vec![allow(), fail(), deny("a")], "allow", "deny"),
         ];
         for (verifiers, any, all) in table {
             let found = (
@@ -71,6 +72,27 @@ mod stories {
         let reasons = AnyOf::new(vec![deny("not a"), deny(""), deny("not b")]);
         let verdict = ask(&reasons, key(ALICE)).await.unwrap();
         assert_eq!(verdict, Verdict::deny("not a; not b"));
+    }
+
+    #[tokio::test]
+    async fn only_the_failure_of_who_admitted_a_client_is_a_reason_for_it_to_stay() {
+        let named = |name: &str, verifier| (Arc::from(name), verifier);
+        let by = |any: AnyOf, admitted_by| async move {
+            let conn = ConnMeta::default();
+            let mut client = Candidate::new(key(ALICE), &conn);
+            client.admitted_by = admitted_by;
+            let answer = any.verify(&client).await;
+            let by = answer.as_ref().ok().and_then(|it| it.admitted_by.clone());
+            (word(&answer), by)
+        };
+        let away = || AnyOf::named(vec![named("list", deny("no")), named("url", fail())]);
+        assert_eq!(by(away(), None).await, ("overloaded", None));
+        assert_eq!(by(away(), Some("url")).await, ("overloaded", None));
+        assert_eq!(by(away(), Some("list")).await, ("deny", None));
+        let here = || AnyOf::named(vec![named("list", fail()), named("url", allow())]);
+        for before in [None, Some("list"), Some("url")] {
+            assert_eq!(by(here(), before).await, ("allow", Some("url".into())));
+        }
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use derp_verify::{
-    Headscale, HeadscaleOptions, HeadscaleVerify, HttpOptions, NodeRules, parse_nodes,
+    Headscale, HeadscaleOptions, HeadscaleVerify, HttpOptions, NodeListError, NodeRules,
+    parse_nodes,
 };
 use tempfile::TempDir;
 
@@ -114,6 +116,25 @@ fn nodes_are_chosen_by_user_and_tag_in_both_forms() {
 }
 
 #[test]
+fn a_name_that_two_users_have_is_refused_and_their_numbers_tell_them_apart() {
+    let user = |id: u32, name: &str| format!("{{\"id\":\"{id}\",\"name\":\"{name}\"}}");
+    let nodes = list(&[
+        new_node(1, ALICE, &user(1, "ann"), "null", ""),
+        new_node(2, BOB, &user(7, "ann"), "null", ""),
+        new_node(3, &nth_key(3).to_string(), &user(3, "ben"), "null", ""),
+    ]);
+    let found = |users: &[&str]| {
+        let keys = parse_nodes(nodes.as_bytes(), &rules(users, &[], false))?;
+        Ok::<_, NodeListError>(keys.into_keys().collect::<HashSet<_>>())
+    };
+    let refused = found(&["ann"]).unwrap_err().to_string();
+    let report = "the users 1 and 7 are both called \"ann\"; choose nodes by id:N";
+    assert_eq!(refused, report);
+    let expected = HashSet::from([key(BOB), nth_key(3)]);
+    assert_eq!(found(&["id:7", "ben"]).unwrap(), expected);
+}
+
+#[test]
 fn a_list_that_is_not_understood_is_not_taken() {
     let strange = list(&[old_node(1, ALICE, "ann", "\"soon\"", ["", "", ""])]);
     for body in [
@@ -206,6 +227,49 @@ async fn a_node_that_joins_comes_in_within_a_second_and_one_that_left_within_a_m
             "deny", "allow", "allow", "allow", "allow", "deny", "refused", "refused"
         ]
     );
+}
+
+#[cfg(feature = "cached")]
+#[tokio::test(start_paused = true)]
+async fn a_status_of_whoever_stands_in_front_locks_no_member_out() {
+    use derp_verify::{CacheOptions, Cached, Verifier, VerifyResult};
+
+    let (_dir, path) = key_file();
+    let is_up = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let served = Arc::clone(&is_up);
+    let fake = Fake::http(move |request| {
+        if !served.load(Ordering::SeqCst) {
+            return json("404 Not Found", "no such route\n");
+        }
+        if request.starts_with("POST") {
+            return json("200 OK", "{\"Allow\":true}");
+        }
+        json("200 OK", &list(&[new_node(1, ALICE, "null", "null", "")]))
+    })
+    .await;
+    let http = || {
+        let mut http = HttpOptions::default();
+        // Simulated time runs ahead while sockets are waited for.
+        http.timeout = Duration::from_secs(3600);
+        http
+    };
+    let mut options = HeadscaleOptions::default();
+    options.http = http();
+    let nodes: Arc<dyn Verifier> = Arc::new(Headscale::new(&fake.url, path, options).unwrap());
+    let verify: Arc<dyn Verifier> = Arc::new(HeadscaleVerify::new(&fake.url, http()).unwrap());
+    for one in [nodes, verify] {
+        is_up.store(true, Ordering::SeqCst);
+        let mut options = CacheOptions::default();
+        options.timeout = Duration::from_secs(3600);
+        options.failures = u32::MAX;
+        let cached = Cached::new("headscale", one, options);
+        assert_eq!(word(&ask(&cached, key(ALICE)).await), "allow");
+        is_up.store(false, Ordering::SeqCst);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(word(&ask(&cached, key(ALICE)).await), "allow");
+        assert_eq!(cached.counters().get(VerifyResult::Stale), 1);
+        assert_eq!(word(&ask(&cached, key(BOB)).await), "refused");
+    }
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ async fn a_lists_answers_are_counted_and_its_changes_count_at_once() {
     let counters = Arc::new(VerifyCounters::new("allowlist"));
     let counted = Counted::new(Arc::clone(&counters), Arc::clone(&list));
     assert_eq!(word(&ask(&counted, key(ALICE)).await), "allow");
-    std::fs::write(&path, "").unwrap();
+    std::fs::write(&path, "[]").unwrap();
     list.reload().unwrap();
     assert_eq!(word(&ask(&counted, key(ALICE)).await), "deny");
     let counts: Vec<u64> = counters.iter().map(|(_, count)| count).collect();

@@ -1,5 +1,5 @@
 //! Clients that are connected and no longer may be: they are closed when a verifier says so, and
-//! only then. A verifier that gives no answer changes nothing for anybody who is here.
+//! only then. A verifier that gives no answer changes nothing for anybody whom it has admitted.
 //!
 //! Lists of keys are followed beside it: when one changes, all clients are looked at at once.
 
@@ -15,7 +15,7 @@ use derp_server::{ClientSnapshot, Server};
 use derp_verify::{AllowlistChange, AllowlistError, Candidate, ConnMeta, Verifier, watch_file};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::admit::Admit;
 use super::verifiers::Verifiers;
@@ -120,9 +120,24 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Asks about everybody when a list has changed. Others' last answers do for that.
+    ///
+    /// Whoever was in the middle of a login then may have been admitted by the list as it was, and
+    /// is here once no login can have begun before the change: so everybody is asked about again.
     async fn at_changes(&self, changed: &Notify) {
+        let mut again = None;
         loop {
-            changed.notified().await;
+            let again_at = async {
+                match again {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            again = tokio::select! {
+                () = changed.notified() => {
+                    Some(Instant::now() + self.server.tunables().login_timeout + WAKE_UP)
+                }
+                () = again_at => None,
+            };
             self.ask_about(self.server.clients(), false).await;
         }
     }
@@ -135,11 +150,18 @@ impl Round<'_> {
         };
         let slots = slots(every);
         let hasher = RandomState::new();
+        let mut silence = Silence::default();
         let mut ticks = interval(every / slots);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for slot in (0..slots).cycle() {
             ticks.tick().await;
             let mut clients = self.server.clients();
+            if slot == 0 {
+                let here = clients.iter().map(|client| client.key).collect();
+                self.verifiers.admitters().retain(&here);
+                let unanswered = self.rechecks.no_answer.load(Ordering::Relaxed);
+                silence.look(unanswered, Instant::now());
+            }
             clients
                 .retain(|client| hasher.hash_one(client.key) % u64::from(slots) == u64::from(slot));
             self.ask_about(clients, true).await;
@@ -188,6 +210,8 @@ async fn ask(
     conn.socket_peer = client.addr;
     let mut candidate = Candidate::new(client.key, &conn);
     candidate.is_recheck = anew;
+    let admitter = verifiers.admitters().of(&client.key);
+    candidate.admitted_by = admitter.as_deref();
     match verifiers.verify(&candidate).await {
         Ok(verdict) if verdict.allow => {
             rechecks.kept.fetch_add(1, Ordering::Relaxed);
@@ -204,11 +228,47 @@ async fn ask(
     }
 }
 
+/// For how long there were clients of whom no verifier said anything, and whether that was told.
+#[derive(Debug, Default)]
+struct Silence {
+    unanswered: u64,
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Silence {
+    /// Looks once everybody was asked about, of whom `unanswered` were left without an answer since
+    /// the relay began.
+    fn look(&mut self, unanswered: u64, now: Instant) {
+        let before = std::mem::replace(&mut self.unanswered, unanswered);
+        if unanswered == before {
+            if self.is_told {
+                tracing::info!("connected clients are verified again");
+            }
+            (self.since, self.is_told) = (None, false);
+            return;
+        }
+        let since = *self.since.get_or_insert(now);
+        if !self.is_told && now.duration_since(since) >= SILENCE {
+            self.is_told = true;
+            tracing::warn!(
+                clients = unanswered - before,
+                "nobody says whether these connected clients still may be here, and so they stay; \
+                 see that the verifiers answer"
+            );
+        }
+    }
+}
+
 /// Into how many parts an interval is divided, of a quarter second or more each.
 fn slots(every: Duration) -> u32 {
     u32::try_from(every.as_millis() / 250).map_or(MOST_SLOTS, |slots| slots.clamp(1, MOST_SLOTS))
 }
 
+/// After how long it is told that there are no answers about clients that are connected.
+const SILENCE: Duration = Duration::from_secs(180);
+/// How long it takes at most from the end of a login to the client's place among the others.
+const WAKE_UP: Duration = Duration::from_secs(1);
 /// How often the files of lists are looked at.
 const LOOK_AT_LISTS: Duration = Duration::from_secs(1);
 /// How many clients are asked about at once. Half of what a verifier may be asked at a time stays
@@ -216,3 +276,21 @@ const LOOK_AT_LISTS: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 32;
 /// How many parts an interval has at most: for each, all clients are looked through.
 const MOST_SLOTS: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_of_minutes_is_told_once_and_its_end_too() {
+        let t = Instant::now();
+        let mut silence = Silence::default();
+        let mut told = |unanswered, minute: u64| {
+            silence.look(unanswered, t + Duration::from_secs(60 * minute));
+            silence.is_told
+        };
+        let looks = [(0, 0), (3, 1), (6, 2), (9, 4), (12, 5), (12, 6), (15, 7)];
+        let looks = looks.map(|(unanswered, minute)| told(unanswered, minute));
+        assert_eq!(looks, [false, false, false, true, true, false, false]);
+    }
+}

@@ -12,7 +12,7 @@ use super::pages_config;
 use super::verifiers::Verifiers;
 use crate::bootstrap_dns::BootstrapDns;
 use crate::config::Config;
-use crate::problem::{Mistakes, chain};
+use crate::problem::{Mistakes, Problem, chain};
 use crate::service_manager;
 use crate::signals;
 use crate::tls::Caretaker;
@@ -39,8 +39,12 @@ impl Reload<'_> {
     /// # Errors
     /// The mistakes.
     pub(super) fn on(&mut self, reload: signals::Reload) -> Result<(), Mistakes> {
-        self.numbers.note_reload(reload.is_ok());
-        let outcome = reload.map(|(config, now)| self.apply(config, now));
+        let usable = reload.and_then(|(config, now)| {
+            self.stay_closed(&config)?;
+            Ok((config, now))
+        });
+        self.numbers.note_reload(usable.is_ok());
+        let outcome = usable.map(|(config, now)| self.apply(config, now));
         if let Err(mistakes) = &outcome {
             for mistake in mistakes.iter() {
                 tracing::error!("not reloaded: {mistake}");
@@ -48,6 +52,18 @@ impl Reload<'_> {
         }
         service_manager::ready();
         outcome
+    }
+
+    /// A file that was cut off must not open the relay: who means that can restart it.
+    fn stay_closed(&self, config: &Config) -> Result<(), Mistakes> {
+        let mut problems = Vec::new();
+        if config.admission.is_open() && !self.admit.current().is_open() {
+            problems.push(Problem::new(
+                "this would be an OPEN RELAY from now on, for nothing says any more who may use \
+                 it; where that is meant, restart the relay",
+            ));
+        }
+        Mistakes::unless_empty(problems)
     }
 
     fn apply(&mut self, config: Config, now: SystemTime) {

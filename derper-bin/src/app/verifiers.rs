@@ -13,6 +13,7 @@ use derp_verify::{
     HttpConfigError, Verdict, Verifier, VerifyCounters, VerifyError,
 };
 
+use super::admitters::Admitters;
 use super::ends::Ends;
 use super::go_verify::GoVerifiers;
 use crate::config::{Admission, Lists, Opened, OurVerify, Policy, Remote};
@@ -27,6 +28,8 @@ pub(super) struct Verifiers {
     remotes: Vec<Asked>,
     counters: Vec<Arc<VerifyCounters>>,
     ends: Ends,
+    /// Who admitted the clients that are here; it outlives these verifiers.
+    admitters: Arc<Admitters>,
 }
 
 /// A remote that is asked.
@@ -56,6 +59,7 @@ impl Verifiers {
             remotes: Vec::new(),
             counters: Vec::new(),
             ends: Ends::default(),
+            admitters: before.map_or_else(Arc::default, |before| Arc::clone(&before.admitters)),
         };
         if !admission.go.is_empty() {
             let go = match before.and_then(|before| before.go.clone()) {
@@ -67,10 +71,11 @@ impl Verifiers {
             made.go = Some(go);
             return Ok(made);
         }
-        let mut admitting: Vec<Arc<dyn Verifier>> = Vec::new();
+        let mut admitting: Vec<(Arc<str>, Arc<dyn Verifier>)> = Vec::new();
         if let Some(list) = made.lists.allow.clone() {
             let counters = made.counters_for("allowlist", before);
-            admitting.push(Arc::new(Counted::new(counters, list)));
+            let list = Arc::new(Counted::new(counters, list));
+            admitting.push(("allowlist".into(), list));
         }
         for remote in &admission.ours.remotes {
             let known = before.and_then(|before| before.still_good(remote, &admission.ours));
@@ -79,14 +84,17 @@ impl Verifiers {
                 Some(asked) => asked,
                 None => Asked::new(remote, &admission.ours, counters)?,
             };
-            admitting.push(Arc::clone(&asked.verifier));
+            admitting.push((remote.name.as_str().into(), Arc::clone(&asked.verifier)));
             made.remotes.push(asked);
         }
         let all: Arc<dyn Verifier> = match (admitting.len(), made.ours.policy) {
             (0, _) => Arc::new(AllowAll),
-            (1, _) => admitting.swap_remove(0),
-            (_, Policy::Any) => Arc::new(AnyOf::new(admitting)),
-            (_, Policy::All) => Arc::new(AllOf::new(admitting)),
+            (1, _) => admitting.swap_remove(0).1,
+            (_, Policy::Any) => Arc::new(AnyOf::named(admitting)),
+            (_, Policy::All) => {
+                let unnamed = admitting.into_iter().map(|(_, verifier)| verifier);
+                Arc::new(AllOf::new(unnamed.collect()))
+            }
         };
         made.all = match made.lists.deny.clone() {
             Some(list) => {
@@ -114,6 +122,11 @@ impl Verifiers {
         known.filter(|_| holds(&self.ours) == holds(ours)).cloned()
     }
 
+    /// Whether everybody is admitted, or everybody but those on a list.
+    pub(super) fn is_open(&self) -> bool {
+        self.go.is_none() && self.lists.allow.is_none() && self.remotes.is_empty()
+    }
+
     /// How often each verifier gave which result.
     pub(super) fn counters(&self) -> &[Arc<VerifyCounters>] {
         &self.counters
@@ -127,6 +140,11 @@ impl Verifiers {
     /// Lists of nodes that are to be kept fresh.
     pub(super) fn nodes(&self) -> impl Iterator<Item = Arc<Headscale>> {
         self.remotes.iter().filter_map(|asked| asked.nodes.clone())
+    }
+
+    /// Who admitted the clients that are here.
+    pub(super) fn admitters(&self) -> &Admitters {
+        &self.admitters
     }
 
     /// The ends of verdicts that hold for less than the interval.
@@ -145,6 +163,12 @@ impl Verifiers {
 impl Verifier for Verifiers {
     async fn verify(&self, client: &Candidate<'_>) -> Result<Verdict, VerifyError> {
         let answer = self.all.verify(client).await;
+        if let Ok(verdict) = &answer
+            && verdict.allow
+            && let Some(name) = &verdict.admitted_by
+        {
+            self.admitters.note(client.key, name);
+        }
         if let Ok(verdict) = &answer
             && verdict.allow
             && let (Some(holds), Some(interval)) = (verdict.time_to_live, self.interval())

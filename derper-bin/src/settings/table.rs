@@ -219,7 +219,8 @@ settings! {
     // Admission
     ALLOWLIST = Setting::new("verify.allowlist", Kind::Path, "",
         "Admit the clients whose keys are in this file: nodekey:… one a line, a JSON list, or the \
-         output of tailscale status --json. Followed while the relay runs.")
+         output of tailscale status --json. Followed while the relay runs; a file with nothing in it \
+         is refused, and # nobody admits nobody.")
         .flag(Group::Admission, "allowlist", "FILE")
         .env("DERP_ALLOWLIST", &[same("DERPER_ALLOWLIST")]);
     DENYLIST = Setting::new("verify.denylist", Kind::Path, "",

@@ -34,7 +34,7 @@ impl Machine {
         machine.write("mesh.key", 0o600, MESH_KEY);
         machine.write("open.key", 0o644, KEY);
         machine.write("empty", 0o600, "");
-        machine.write("nodes", 0o644, "");
+        machine.write("nodes", 0o644, "# nobody yet\n");
         machine
     }
 

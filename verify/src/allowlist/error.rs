@@ -27,6 +27,12 @@ pub enum AllowlistError {
         /// The limit in bytes.
         max: u64,
     },
+    /// There is nothing in the file, not even a comment: as in one that is just being written.
+    #[error("{} is empty; where nobody is meant, write [] or a line that begins with #", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is UTF-16, as some shells write it when their output is redirected.
     #[error("{origin} is UTF-16; save it as UTF-8")]
     Utf16 {

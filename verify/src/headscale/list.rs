@@ -143,7 +143,8 @@ impl Headscale {
             body: None,
             max_answer: MAX_LIST,
         };
-        let body = self.http.ask(question).await?;
+        let body = self.http.ask(question).await;
+        let body = body.map_err(VerifyError::never_a_denial)?;
         parse_nodes(&body, &self.options.rules)
             .map_err(|err| VerifyError::BadAnswer(format!("{}: {err}", self.http)))
     }

@@ -12,7 +12,8 @@ use thiserror::Error;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeRules {
-    /// Only nodes of these users, by name; empty for any. A tagged node may have no user.
+    /// Only nodes of these users, by name or as `id:N`; empty for any. A tagged node may have no
+    /// user. A name that two users have is refused, for either might be meant.
     pub users: HashSet<String>,
     /// Only nodes that have one of these tags, written as in the policy (`tag:relay`); empty for
     /// any.
@@ -28,6 +29,14 @@ pub enum NodeListError {
     /// Not the JSON that was expected.
     #[error("not a list of nodes")]
     Json(#[source] serde_json::Error),
+    /// A name that nodes are chosen by is that of two users.
+    #[error("the users {ids} are both called {name:?}; choose nodes by id:N", ids = .ids.join(" and "))]
+    SharedName {
+        /// The name.
+        name: String,
+        /// The users' numbers.
+        ids: [String; 2],
+    },
     /// A node says when it expires in a way that is no time.
     #[error("node {id}: {expiry:?} is not a time")]
     Expiry {
@@ -65,6 +74,8 @@ struct Node {
 #[derive(Deserialize)]
 struct User {
     #[serde(default)]
+    id: String,
+    #[serde(default)]
     name: String,
 }
 
@@ -78,9 +89,9 @@ impl Node {
     }
 
     fn is_of(&self, users: &HashSet<String>) -> bool {
-        self.user
-            .as_ref()
-            .is_some_and(|user| users.contains(&user.name))
+        self.user.as_ref().is_some_and(|user| {
+            users.contains(&user.name) || users.contains(&format!("id:{}", user.id))
+        })
     }
 
     /// When its key expires. Headscale writes "never" as null, as nothing, or as Go's zero time.
@@ -112,6 +123,8 @@ pub fn parse_nodes(
 ) -> Result<HashMap<NodePublic, Option<SystemTime>>, NodeListError> {
     let list: NodeList = serde_json::from_slice(body).map_err(NodeListError::Json)?;
     let mut keys = HashMap::with_capacity(list.nodes.len());
+    let users = list.nodes.iter().filter_map(|node| node.user.as_ref());
+    check_names(users.filter(|user| rules.users.contains(&user.name)))?;
     for node in list.nodes {
         let Ok(key) = node.node_key.parse::<NodePublic>() else {
             continue;
@@ -129,6 +142,21 @@ pub fn parse_nodes(
         keys.insert(key, expires);
     }
     Ok(keys)
+}
+
+/// Refuses a name that is not that of one user alone.
+fn check_names<'a>(users: impl Iterator<Item = &'a User>) -> Result<(), NodeListError> {
+    let mut ids: HashMap<&str, &str> = HashMap::new();
+    for user in users {
+        let first = *ids.entry(&user.name).or_insert(&user.id);
+        if first != user.id {
+            return Err(NodeListError::SharedName {
+                name: user.name.clone(),
+                ids: [first.to_owned(), user.id.clone()],
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Seconds since 1970 of a time in UTC or with an offset, fractions cut off (RFC 3339, 5.6); times

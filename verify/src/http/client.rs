@@ -146,10 +146,7 @@ impl HttpClient {
         let answer = self.answer(question, secret.as_ref(), deadline).await?;
         match answer.status {
             200 => Ok(answer.body),
-            status => Err(VerifyError::Refused {
-                what: self.quoting(&answer.body),
-                status,
-            }),
+            status => Err(VerifyError::refused(self.quoting(&answer.body), status)),
         }
     }
 

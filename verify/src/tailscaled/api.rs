@@ -127,7 +127,7 @@ impl LocalApi {
         let who = self.described(Some(answer));
         let what = format!("{who} ({})", excerpt(&answer.body));
         let status = answer.status;
-        VerifyError::Refused { what, status }
+        VerifyError::refused(what, status)
     }
 
     /// It answers, and yet has nothing to say of anybody.
