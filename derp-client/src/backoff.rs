@@ -58,8 +58,8 @@ pub struct Backoff {
     failures: u32,
     /// Since when the client is admitted.
     admitted: Option<Instant>,
-    /// The wait that the server asked for.
-    advice: Option<Duration>,
+    /// When the server asked clients to be back.
+    advice: Option<Instant>,
     /// When the latest attempts began; [`MOST_ATTEMPTS`] at most.
     attempts: VecDeque<Instant>,
 }
@@ -93,10 +93,10 @@ impl Backoff {
         self.admitted = Some(now);
     }
 
-    /// The server says that it restarts, and when clients should be back. It is believed up to
-    /// the longest wait of the policy.
-    pub fn advise(&mut self, reconnect_in: Duration) {
-        self.advice = Some(reconnect_in.min(self.policy.max));
+    /// The server says that it restarts, and how long from now clients should be back. It is
+    /// believed up to the longest wait of the policy.
+    pub fn advise(&mut self, now: Instant, reconnect_in: Duration) {
+        self.advice = Some(now + reconnect_in.min(self.policy.max));
     }
 
     /// The attempt failed, or the connection ended. Returns how long to wait before the next
@@ -121,8 +121,9 @@ impl Backoff {
 
         let jittered =
             self.policy.floor + fraction(ceiling.saturating_sub(self.policy.floor), random);
+        let advised = self.advice.take().unwrap_or(now);
         jittered
-            .max(self.advice.take().unwrap_or_default())
+            .max(advised.saturating_duration_since(now))
             .max(self.room_in(now))
     }
 
@@ -236,18 +237,35 @@ mod tests {
 
     #[test]
     fn a_restarting_server_says_when_and_is_believed_within_reason() {
+        let now = start();
         let wait = |advice| {
             let mut backoff = Backoff::new(Policy::CLIENT);
-            backoff.attempt(start());
-            backoff.admitted(start());
-            backoff.advise(advice);
-            (backoff.failed(start(), 0), backoff.failed(start(), 0))
+            backoff.attempt(now);
+            backoff.admitted(now);
+            backoff.advise(now, advice);
+            (backoff.failed(now, 0), backoff.failed(now, 0))
         };
         assert_eq!(wait(2 * SECOND), (2 * SECOND, Duration::ZERO));
         assert_eq!(
             wait(Duration::from_millis(u32::MAX.into())),
             (30 * SECOND, Duration::ZERO)
         );
+    }
+
+    #[test]
+    fn a_restart_that_was_announced_is_waited_for_once() {
+        let begin = start();
+        let wait = |lasted: Duration| {
+            let mut backoff = Backoff::new(Policy::CLIENT);
+            backoff.attempt(begin);
+            backoff.admitted(begin);
+            backoff.advise(begin, 7 * SECOND);
+            backoff.failed(begin + lasted, u64::MAX)
+        };
+        assert_eq!(wait(Duration::ZERO), 7 * SECOND);
+        assert_eq!(wait(3 * SECOND), 4 * SECOND);
+        assert!(almost(wait(7 * SECOND), 100));
+        assert!(almost(wait(20 * SECOND), 100));
     }
 
     #[test]

@@ -5,15 +5,18 @@
 //! inside a frame, and the buffer never holds more than one frame and a pong.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use derp_proto::{PingData, ServerInfo};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncGuard, Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::client::ConnectionInfo;
@@ -43,6 +46,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// What reader and writers of a connection share.
 pub(crate) struct Link {
     writing: AsyncMutex<Writing>,
+    /// Tells whoever has pongs to write that nobody else is writing any more.
+    free: Notify,
     /// Why the connection was closed here; `None` while it is open.
     closed: watch::Sender<Option<CloseReason>>,
     pub(crate) pings: Pings,
@@ -64,6 +69,7 @@ impl Link {
     pub(crate) fn new(io: WriteHalf<BoxStream>, out: Outbound, info: ConnectionInfo) -> Self {
         Self {
             writing: AsyncMutex::new(Writing { io: Some(io), out }),
+            free: Notify::new(),
             closed: watch::Sender::new(None),
             pings: Pings::default(),
             pongs: Mutex::default(),
@@ -82,12 +88,46 @@ impl Link {
         within: Duration,
         encode: impl FnOnce(&mut Outbound) + Send,
     ) -> Result<(), SendError> {
+        let in_turn = async {
+            let mut turn = self.turn().await;
+            turn.writing.write(&self.pongs, encode).await
+        };
+        self.or_close(within, in_turn).await
+    }
+
+    /// Writes the pongs that are due. An error closes the connection.
+    ///
+    /// Whoever receives does this, and may be left alone for as long as it takes to send something.
+    /// So it neither queues for the way out nor keeps it while it waits.
+    pub(crate) async fn write_pongs(&self) -> Result<(), SendError> {
+        let between_others = async {
+            loop {
+                let written = poll_fn(|cx| match self.writing.try_lock() {
+                    Ok(mut writing) => pin!(writing.write(&self.pongs, |_| ())).poll(cx),
+                    Err(_) => Poll::Pending,
+                });
+                tokio::select! {
+                    biased;
+                    written = written => return written,
+                    () = self.free.notified() => {}
+                }
+            }
+        };
+        self.or_close(WRITE_TIMEOUT, between_others).await
+    }
+
+    /// Waits for something to be written; where it fails or makes no end, the connection is closed.
+    async fn or_close(
+        &self,
+        within: Duration,
+        written: impl Future<Output = Result<(), SendError>>,
+    ) -> Result<(), SendError> {
         let mut closed = self.watch_close();
-        let result = tokio::select! {
+        tokio::select! {
             biased;
             _ = closed.wait() => Err(SendError::NotConnected),
-            written = timeout(within, self.write_in_turn(encode)) => match written {
-                Ok(Ok(())) => return Ok(()),
+            written = timeout(within, written) => match written {
+                Ok(Ok(())) => Ok(()),
                 Ok(Err(err)) => {
                     self.close(CloseReason::WriteFailed);
                     Err(err)
@@ -97,21 +137,14 @@ impl Link {
                     Err(SendError::Stalled(within))
                 }
             },
-        };
-        // Whoever closed the connection may have found it being written to.
-        self.release();
-        result
+        }
     }
 
-    async fn write_in_turn(&self, encode: impl FnOnce(&mut Outbound)) -> Result<(), SendError> {
-        let mut writing = self.writing.lock().await;
-        if !writing.out.is_empty() {
-            writing.drain().await?;
+    async fn turn(&self) -> Turn<'_> {
+        Turn {
+            writing: self.writing.lock().await,
+            _over: Over(self),
         }
-        let due = std::mem::take(&mut *self.pongs());
-        writing.out.pongs(due);
-        encode(&mut writing.out);
-        writing.drain().await
     }
 
     /// A pong is due; [`Self::write`] sends it with whatever else it sends.
@@ -185,7 +218,7 @@ impl Link {
     /// Writes what is left, says goodbye, and closes the connection.
     pub(crate) async fn shut_down(&self) {
         let goodbye = async {
-            let mut writing = self.writing.lock().await;
+            let Turn { writing, .. } = &mut self.turn().await;
             writing.out.end();
             writing.drain().await?;
             match &mut writing.io {
@@ -212,7 +245,43 @@ impl fmt::Debug for Link {
     }
 }
 
+/// The right to write, until it is dropped.
+struct Turn<'a> {
+    writing: AsyncGuard<'a, Writing>,
+    /// Dropped after the guard.
+    _over: Over<'a>,
+}
+
+/// What is done when somebody has written, or was dropped while writing.
+struct Over<'a>(&'a Link);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.free.notify_one();
+        // Whoever closed the connection meanwhile could not let go of the stream.
+        if self.0.is_closed() {
+            self.0.release();
+        }
+    }
+}
+
 impl Writing {
+    /// Writes what is left, the pongs that are due, and the frames that `encode` adds. Where the
+    /// future is dropped, what was not written is left.
+    async fn write(
+        &mut self,
+        pongs: &Mutex<Pongs>,
+        encode: impl FnOnce(&mut Outbound),
+    ) -> Result<(), SendError> {
+        if !self.out.is_empty() {
+            self.drain().await?;
+        }
+        let due = std::mem::take(&mut *pongs.lock().unwrap_or_else(PoisonError::into_inner));
+        self.out.pongs(due);
+        encode(&mut self.out);
+        self.drain().await
+    }
+
     /// Writes everything, and makes sure that it is on its way. Cancel safe.
     async fn drain(&mut self) -> Result<(), SendError> {
         let Some(io) = &mut self.io else {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::client::ConnectionInfo;
 use crate::error::{CloseReason, RecvError};
 use crate::inbound::{Inbound, Incoming};
-use crate::link::{BoxStream, CloseWatch, Link, WRITE_TIMEOUT};
+use crate::link::{BoxStream, CloseWatch, Link};
 use crate::received::Received;
 use crate::session::{Session, Step};
 
@@ -78,6 +78,10 @@ impl ClientReader {
     }
 
     async fn next(&mut self) -> Result<Received, RecvError> {
+        // What came before the end and was not taken is of a connection that is no more.
+        if self.io.is_none() {
+            return Err(RecvError::ClosedHere(self.closed.wait().await));
+        }
         loop {
             while let Some(incoming) = self.inbound.next()? {
                 self.heard = true;
@@ -123,7 +127,7 @@ impl ClientReader {
             biased;
             reason = self.closed.wait() => Err(RecvError::ClosedHere(reason)),
             // A failed write closes the connection, which ends the next round.
-            _ = self.link.write(WRITE_TIMEOUT, |_| ()), if self.pong_due => {
+            _ = self.link.write_pongs(), if self.pong_due => {
                 self.pong_due = false;
                 Ok(())
             }

@@ -80,8 +80,12 @@ struct Shared {
 struct Current {
     /// The connection, while there is one.
     writer: Option<ClientWriter>,
-    /// What the server is told when there is one.
+    /// Which connection it is, counted.
+    number: u64,
+    /// What the server is to be told.
     preferred: bool,
+    /// What this connection's server was told.
+    told: bool,
 }
 
 /// What happens to a [`Reconnecting`] client.
@@ -130,7 +134,9 @@ impl Reconnecting {
     ) -> Self {
         let current = Current {
             writer: None,
+            number: 0,
             preferred: login.preferred,
+            told: login.preferred,
         };
         Self {
             connect: Box::new(connect),
@@ -172,7 +178,18 @@ impl Reconnecting {
                     };
                 }
                 State::Connected(reader) => {
-                    return match reader.recv().await {
+                    let received = match self.shared.untold() {
+                        None => reader.recv().await,
+                        // What was asked for while the connection came about.
+                        Some(untold) => tokio::select! {
+                            received = reader.recv() => received,
+                            told = untold.tell(&self.shared) => match told {
+                                Ok(()) => continue,
+                                Err(_) => reader.recv().await,
+                            },
+                        },
+                    };
+                    return match received {
                         Ok(received) => self.received(received),
                         Err(err) => self.disconnected(err.into()),
                     };
@@ -190,14 +207,21 @@ impl Reconnecting {
     fn connected(&mut self, client: Client) -> Event {
         let (reader, writer) = client.split();
         self.state = State::Connected(Box::new(reader));
-        self.shared.current().writer = Some(writer.clone());
+        let mut current = self.shared.current();
+        current.writer = Some(writer.clone());
+        current.number += 1;
+        current.told = self.login.preferred;
+        drop(current);
         Event::Connected(writer)
     }
 
     fn received(&mut self, received: Received) -> Event {
         match &received {
             Received::ServerInfo(_) => self.backoff.admitted(Instant::now().into_std()),
-            Received::Restarting { reconnect_in, .. } => self.backoff.advise(*reconnect_in),
+            Received::Restarting { reconnect_in, .. } => {
+                self.backoff
+                    .advise(Instant::now().into_std(), *reconnect_in);
+            }
             _ => {}
         }
         Event::Received(received)
@@ -230,6 +254,37 @@ impl Shared {
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What the server of the connection that there is has not been told yet.
+    fn untold(&self) -> Option<Untold> {
+        let current = self.current();
+        if current.told == current.preferred {
+            return None;
+        }
+        Some(Untold {
+            writer: current.writer.clone()?,
+            number: current.number,
+            preferred: current.preferred,
+        })
+    }
+}
+
+/// Something that the server of a connection is to be told.
+struct Untold {
+    writer: ClientWriter,
+    number: u64,
+    preferred: bool,
+}
+
+impl Untold {
+    async fn tell(self, shared: &Shared) -> Result<(), SendError> {
+        self.writer.note_preferred(self.preferred).await?;
+        let mut current = shared.current();
+        if current.number == self.number {
+            current.told = self.preferred;
+        }
+        Ok(())
+    }
 }
 
 /// A handle for sending on whatever connection a [`Reconnecting`] client has. Cheap to clone.
@@ -255,18 +310,15 @@ impl ReconnectingWriter {
 
     /// Tells this server, and those of later connections, whether it is this client's home.
     ///
+    /// A connection that is on its way is told once it is there, and so is one where this future
+    /// was dropped: by whoever is in [`Reconnecting::next`].
+    ///
     /// # Errors
     /// The connection's end. Later connections tell it then.
     pub async fn note_preferred(&self, preferred: bool) -> Result<(), SendError> {
-        let writer = {
-            let mut current = self.shared.current();
-            if std::mem::replace(&mut current.preferred, preferred) == preferred {
-                return Ok(());
-            }
-            current.writer.clone()
-        };
-        match writer {
-            Some(writer) => writer.note_preferred(preferred).await,
+        self.shared.current().preferred = preferred;
+        match self.shared.untold() {
+            Some(untold) => untold.tell(&self.shared).await,
             None => Ok(()),
         }
     }

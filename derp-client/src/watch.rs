@@ -52,8 +52,9 @@ type Unanswered = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// News from a link.
 #[derive(Debug)]
 pub enum WatchEvent {
-    /// There is a link; clients of the other relay follow. Packets for them go through the
-    /// writer, with [`ClientWriter::forward_packet`].
+    /// There is a link, and the other relay has admitted this one; its clients follow, if it takes
+    /// this one for a relay of its region: then this one is among them. Packets for them go through
+    /// the writer, with [`ClientWriter::forward_packet`].
     Up(ClientWriter),
     /// The other relay has this client. It is told again for each connection of a client.
     Present(PeerPresent),
@@ -164,9 +165,8 @@ impl Watch {
                 if Some(writer.info().server_key) == self.own {
                     self.link.abandon();
                     self.is_self = true;
-                    return None;
                 }
-                Some(WatchEvent::Up(writer))
+                None
             }
             Event::Disconnected { cause, retry_in } => {
                 self.unanswered = None;
@@ -185,8 +185,9 @@ impl Watch {
         match received {
             Received::ServerInfo(_) => {
                 let writer = self.link.writer().current()?;
-                self.unanswered = Some((writer.clone(), Box::pin(unanswered(writer))));
-                None
+                let pings = Box::pin(unanswered(writer.clone()));
+                self.unanswered = Some((writer.clone(), pings));
+                Some(WatchEvent::Up(writer))
             }
             Received::PeerPresent(present) => {
                 if self.peers.len() >= self.most_peers && !self.peers.contains(&present.key) {

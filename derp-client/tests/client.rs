@@ -5,7 +5,9 @@ mod support;
 use std::time::Duration;
 
 use derp_client::{Client, Login, Received, SendError};
-use derp_proto::{ClientFrame, MAX_PACKET_LEN, MeshKey, PeerGoneReason, ServerFrame, ServerInfo};
+use derp_proto::{
+    ClientFrame, FrameType, MAX_PACKET_LEN, MeshKey, PeerGoneReason, ServerFrame, ServerInfo,
+};
 use support::{ALICE, BOB, client_key, connected, packet, pipe, server_key, split};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -212,6 +214,47 @@ async fn a_server_that_pings_and_does_not_read_is_still_received_from() {
     let mut rest = Vec::new();
     peer.io.read_to_end(&mut rest).await.unwrap();
     assert!(rest.len() <= 64, "{}", rest.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_left_alone_with_a_pong_does_not_hold_up_what_is_sent() {
+    let (mut reader, writer, mut peer) = split(64).await;
+    peer.send(ServerFrame::Ping([1; 8])).await;
+    let mut stuck = Box::pin(writer.send(ALICE, &[0; 1000]));
+    assert!(
+        timeout(SECOND, &mut stuck).await.is_err(),
+        "there is no room"
+    );
+    // Its pong waits for the way out.
+    let mut receiving = Box::pin(reader.recv());
+    assert!(timeout(SECOND, &mut receiving).await.is_err());
+    drop(stuck);
+    // Whoever receives sends something, and does not receive meanwhile.
+    let read = async {
+        let mut was_answered = false;
+        loop {
+            let frame = peer.recv().await;
+            was_answered |= frame.ty == FrameType::PONG;
+            if let Ok(ClientFrame::SendPacket { dst: BOB, .. }) = frame.as_client() {
+                return was_answered;
+            }
+        }
+    };
+    let (sent, was_answered) = tokio::join!(writer.send(BOB, b"after"), read);
+    sent.unwrap();
+    assert!(was_answered);
+
+    // The same where it is the pong that there is no room for.
+    peer.send(ServerFrame::Ping([2; 8])).await;
+    writer.send(BOB, &[0; 24]).await.unwrap();
+    assert!(timeout(SECOND, &mut receiving).await.is_err());
+    let read = async {
+        for _ in 0..3 {
+            peer.recv().await;
+        }
+    };
+    let (sent, ()) = tokio::join!(writer.send(BOB, b"after"), read);
+    sent.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use derp_client::{
     Client, CloseReason, Login, LoginError, PingError, Received, RecvError, SendError,
 };
-use derp_proto::{ClientFrame, HandshakeError, KeyError, NodePublic, ServerFrame};
+use derp_proto::{ClientFrame, HandshakeError, KeyError, NodePublic, ServerFrame, ServerInfo};
 use support::{ALICE, BOB, client_key, connected, pipe, server_key, split};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, timeout};
@@ -199,6 +199,50 @@ async fn the_end_of_a_connection_ends_a_write_that_is_stuck() {
         peer.io.read_to_end(&mut rest).await.unwrap();
         assert!(writer.is_closed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_dropped_after_the_end_lets_go_of_the_stream() {
+    let (mut reader, writer, mut peer) = split(100).await;
+    {
+        let mut stuck = Box::pin(writer.send(ALICE, &[0; 1000]));
+        let mut some = [0; 10];
+        tokio::select! {
+            sent = &mut stuck => panic!("there is no room: {sent:?}"),
+            begun = peer.io.read_exact(&mut some) => drop(begun.unwrap()),
+        }
+        peer.write(&[0x05, 0xff, 0xff, 0xff, 0xff]).await;
+        assert!(matches!(reader.recv().await, Err(RecvError::Protocol(_))));
+    }
+    let mut rest = Vec::new();
+    let end = timeout(SECOND, peer.io.read_to_end(&mut rest)).await;
+    end.expect("both halves are there, and the stream is not")
+        .unwrap();
+    assert!(writer.is_closed());
+}
+
+#[tokio::test]
+async fn nothing_is_received_after_the_end() {
+    let (io, mut peer) = pipe(4096);
+    let login = Login::new(client_key());
+    let (client, hello) = tokio::join!(Client::handshake_over(io, &login), peer.greet());
+    let mut client = client.unwrap();
+    // The admission is there already when the connection ends for what came before it.
+    let mut wire = Vec::new();
+    ServerFrame::KeepAlive.encode(&mut wire);
+    hello.answer([9; 24], &ServerInfo::plain(), &mut wire);
+    peer.write(&wire).await;
+    assert!(matches!(client.recv().await, Err(RecvError::OutOfTurn(_))));
+    for _ in 0..2 {
+        let again = client.recv().await.unwrap_err();
+        assert!(matches!(again, RecvError::ClosedHere(CloseReason::Asked)));
+    }
+
+    let (mut client, mut peer) = connected(4096).await;
+    peer.write(&[0x05, 0xff, 0xff, 0xff, 0xff]).await;
+    assert!(matches!(client.recv().await, Err(RecvError::Protocol(_))));
+    let again = client.recv().await.unwrap_err();
+    assert!(matches!(again, RecvError::ClosedHere(CloseReason::Asked)));
 }
 
 #[tokio::test]

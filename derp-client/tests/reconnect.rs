@@ -206,6 +206,21 @@ async fn each_connection_learns_whether_it_is_to_the_home() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_said_while_a_connection_comes_about_is_told_once_it_is_there() {
+    let (connect, mut relays) = to_relay(&Log::default());
+    let mut client = client(connect, 0);
+    let writer = client.writer();
+    let story = async {
+        let mut peer = relays.recv().await.expect("the client connects");
+        // The login that is on its way says nothing of a home.
+        writer.note_preferred(true).await.unwrap();
+        peer.accept().await;
+        peer.expect(ClientFrame::NotePreferred(true)).await;
+    };
+    while_running(&mut client, story).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_goes_on_when_its_future_is_dropped() {
     struct Slow(u32);
     impl Connect for Slow {

@@ -166,6 +166,19 @@ async fn a_link_that_is_closed_by_another_task_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_that_is_not_admitted_is_not_up() {
+    let (mut watch, mut relays) = watch(None);
+    for _ in 0..3 {
+        let relay = async {
+            let mut peer = relays.recv().await.expect("the link comes");
+            peer.greet().await;
+        };
+        let (event, ()) = tokio::join!(watch.next(), relay);
+        assert!(matches!(event, Ok(WatchEvent::Down { .. })), "{event:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_link_to_oneself_ends_for_good() {
     let (mut watch, mut relays) = watch(Some(server_key().public()));
     let relay = async {
