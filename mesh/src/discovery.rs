@@ -22,6 +22,8 @@ use crate::{Mesh, Peer};
 
 /// How often a name is looked up by default.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a name is looked up at most: an interval of nothing at all is none.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// How long looking it up may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many addresses of a name are connected to. With n relays there are n·(n−1) links, so a
@@ -55,29 +57,19 @@ impl Resolve for SystemResolver {
 #[derive(Debug, Clone)]
 pub struct Name {
     url: ServerUrl,
-    check: CertCheck,
     resolver: Arc<dyn Resolve>,
     every: Duration,
 }
 
 impl Name {
-    /// The relays at `url`, whose host is the name. They all have certificates for that host,
-    /// unless [`Self::with_check`] says otherwise.
+    /// The relays at `url`, whose host is the name. They all have certificates for that host.
     #[must_use]
     pub fn new(url: ServerUrl) -> Self {
         Self {
             url,
-            check: CertCheck::HostName,
             resolver: Arc::new(SystemResolver),
             every: LOOKUP_INTERVAL,
         }
-    }
-
-    /// How their certificates are checked.
-    #[must_use]
-    pub fn with_check(mut self, check: CertCheck) -> Self {
-        self.check = check;
-        self
     }
 
     /// Another way to look the name up.
@@ -106,7 +98,7 @@ impl Name {
         let target = UrlTarget {
             url: self.url.clone(),
             dial_host: address.to_string().parse().ok(),
-            check: self.check.clone(),
+            check: CertCheck::HostName,
         };
         let name = format!("{}/{address}", self.url.host());
         Peer::new(name, derp_client::Target::Url(target))
@@ -117,7 +109,7 @@ impl Name {
 pub(crate) async fn follow(mesh: &Mesh, name: Name) -> Infallible {
     let mut tasks = JoinSet::new();
     let mut links: BTreeMap<IpAddr, (Arc<LinkState>, AbortHandle)> = BTreeMap::new();
-    let mut tick = interval(name.every);
+    let mut tick = interval(name.every.max(SHORTEST_INTERVAL));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_found = true;
     loop {

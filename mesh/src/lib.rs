@@ -154,9 +154,11 @@ impl Mesh {
         Arc::get_mut(&mut self.inner).expect("a mesh is put together before it is shared")
     }
 
-    /// Keeps the links. Dropping the future ends them, and clients are not routed to other relays
-    /// any more.
+    /// Keeps the links. Dropping the future ends them: clients are not routed to other relays any
+    /// more, and [`Self::links`] has none. It is for one task at a time.
     pub async fn run(&self) -> Infallible {
+        let _listed = Listed(self);
+        // Dropped first.
         let mut tasks = JoinSet::new();
         for peer in &self.inner.peers {
             let link = self.link(peer.clone());
@@ -209,6 +211,15 @@ impl Mesh {
     /// The link is listed no longer.
     fn forget(&self, state: &Arc<LinkState>) {
         self.states().retain(|known| !Arc::ptr_eq(known, state));
+    }
+}
+
+/// The links of a run, listed until it ends.
+struct Listed<'a>(&'a Mesh);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.0.states().clear();
     }
 }
 

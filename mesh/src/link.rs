@@ -31,6 +31,8 @@ pub(crate) struct Link {
     state: Arc<LinkState>,
     /// Writes what is queued while there is a connection; never ends.
     writing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The key of a relay that has admitted this one, perhaps as a client like any other.
+    admitted_by: Option<NodePublic>,
 }
 
 impl Link {
@@ -50,6 +52,7 @@ impl Link {
             queue,
             state,
             writing: None,
+            admitted_by: None,
         }
     }
 
@@ -84,16 +87,16 @@ impl Link {
     fn on_event(&mut self, event: WatchEvent) {
         match event {
             WatchEvent::Up(writer) => {
-                let key = writer.info().server_key;
-                tracing::info!(peer = self.state.name(), %key, "mesh link is up");
-                self.state.up(key);
+                self.admitted_by = Some(writer.info().server_key);
                 self.queue.open();
                 self.writing = Some(Box::pin(write_all(Arc::clone(&self.queue), writer)));
             }
-            WatchEvent::Present(present) if self.is_own(&present.key) => {}
             WatchEvent::Present(present) => {
-                self.server
-                    .add_forwarder(present.key, Arc::clone(&self.forwarder));
+                self.follow();
+                if !self.is_own(&present.key) {
+                    self.server
+                        .add_forwarder(present.key, Arc::clone(&self.forwarder));
+                }
             }
             WatchEvent::Gone { key, .. } if self.is_own(&key) => {}
             WatchEvent::Gone { key, .. } => self.server.remove_forwarder(key, &self.forwarder),
@@ -102,6 +105,7 @@ impl Link {
                 peers,
                 retry_in,
             } => {
+                self.admitted_by = None;
                 self.writing = None;
                 self.queue.close();
                 self.unroute(peers);
@@ -112,6 +116,15 @@ impl Link {
         let own = usize::from(clients.contains(&self.server.public_key()));
         self.state
             .follows(clients.len() - own, self.watch.ignored());
+    }
+
+    /// The other relay tells of its clients, which it does for relays of its region alone. This one
+    /// is a client of it, so that there is always one to tell of.
+    fn follow(&mut self) {
+        if let Some(key) = self.admitted_by.take() {
+            tracing::info!(peer = self.state.name(), %key, "mesh link is up");
+            self.state.up(key);
+        }
     }
 
     /// This relay is a client of the other one, and nobody sends packets to it.
@@ -148,6 +161,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.queue.close();
         self.unroute(self.watch.peers().iter().copied());
+        self.state.ended();
     }
 }
 
@@ -163,7 +177,5 @@ async fn write_all(queue: Arc<Queue>, writer: ClientWriter) {
 }
 
 fn random() -> u64 {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the operating system has random bytes");
-    u64::from_ne_bytes(bytes)
+    getrandom::u64().expect("the operating system has random bytes")
 }

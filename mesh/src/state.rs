@@ -93,6 +93,14 @@ impl LinkState {
         self.set(Connection::ToItself);
     }
 
+    /// Nobody keeps the link any more.
+    pub(crate) fn ended(&self) {
+        if self.is_up() {
+            self.clients.store(0, Relaxed);
+            self.set(Connection::New);
+        }
+    }
+
     pub(crate) fn follows(&self, clients: usize, ignored: u64) {
         self.clients.store(clients, Relaxed);
         self.ignored.store(ignored, Relaxed);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -215,6 +216,9 @@ async fn a_link_that_is_dropped_takes_its_routes_back() {
     assert_eq!(remote(), 1);
     running.abort();
     until("the routes are gone", || remote() == 0).await;
+    until("the link is not listed", || mesh.links().is_empty()).await;
+    one.run(&mesh);
+    follows(&mesh, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,8 +236,38 @@ async fn a_link_to_the_relay_itself_ends_for_good() {
     assert_eq!(one.server.metrics().gauges().clients_remote.get(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_gives_no_link_and_a_reason() {
+/// Counts what is news to whoever reads the log.
+#[derive(Clone, Default)]
+struct News(Arc<AtomicU32>);
+
+impl tracing::Subscriber for News {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("derp_mesh") && *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        if self.enabled(event.metadata()) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_wrong_key_gives_no_link_and_a_reason_that_is_news_once() {
+    let news = News::default();
+    let _heard = tracing::subscriber::set_default(news.clone());
     let (mut one, two) = (Relay::start(101).await, Relay::start(102).await);
     let wrong = Mesh::new(
         one.server.clone(),
@@ -241,13 +275,17 @@ async fn a_wrong_key_gives_no_link_and_a_reason() {
         mesh_key('b'),
         Connector::new(),
     );
-    let mesh = wrong.with_peer(Peer::new("other", url(two.addr).into()));
+    let mesh = wrong
+        .with_policy(SHORT)
+        .with_peer(Peer::new("other", url(two.addr).into()));
     one.run(&mesh);
-    until("there is a reason", || {
-        mesh.links().iter().any(|link| link.problem.is_some())
+    until("it was tried three times", || {
+        mesh.links().iter().any(|link| link.failures >= 3)
     })
     .await;
-    assert_eq!(only(&mesh).clients, 0);
+    let link = only(&mesh);
+    assert!(link.problem.is_some() && !link.is_up(), "{link:?}");
+    assert_eq!((link.clients, news.0.load(Relaxed)), (0, 1));
 }
 
 /// Says what a test wants it to say.
@@ -280,7 +318,8 @@ async fn relays_are_found_by_a_name_as_they_come_and_go() {
     let mesh = one.mesh().with_name(
         Name::new(by_name)
             .with_resolver(names.clone())
-            .looked_up_every(Duration::from_millis(20)),
+            // As often as it can be.
+            .looked_up_every(Duration::ZERO),
     );
     one.run(&mesh);
     let up = |address: IpAddr| {
