@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener as StdUnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener as StdUnixListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use derp_verify::ListenerId;
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -175,6 +176,7 @@ pub(crate) async fn accept_loop(
     let gauges = Arc::clone(&front.hub.metrics.gauges);
     let mut connections = JoinSet::new();
     let mut pause = MIN_PAUSE;
+    let mut reserve = Reserve::new();
     // Errors may come and go by turns. They have lines of their own: strangers are not to hide them.
     let mut lines = Lines::new(1, LINE_EACH, crate::clock::now());
     // One for all connections: each keeps it for as long as it is silent.
@@ -198,6 +200,10 @@ pub(crate) async fn accept_loop(
                 if let Some(untold) = lines.tell(crate::clock::now()) {
                     let listener = options.id.as_str();
                     tracing::warn!(listener, %error, ?pause, untold, "cannot accept");
+                }
+                if is_out_of_descriptors(&error) && reserve.turn_away(&listener).await {
+                    gauges.rejected_connections.add(1);
+                    continue;
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);
@@ -230,6 +236,34 @@ pub(crate) async fn accept_loop(
     while let Some(ended) = connections.join_next().await {
         note_panic(&ended, &gauges);
     }
+}
+
+/// A descriptor for the day when there are no more: with it a connection is accepted and closed, so
+/// that a client looks for another relay at once, and does not wait in the listener's queue.
+struct Reserve(Option<UnixDatagram>);
+
+impl Reserve {
+    fn new() -> Self {
+        Self(UnixDatagram::unbound().ok())
+    }
+
+    /// Accepts the next connection and closes it, where there is one and the reserve is enough.
+    async fn turn_away(&mut self, listener: &impl Accept) -> bool {
+        let is_held = self.0.take().is_some();
+        let mut is_closed = false;
+        if is_held {
+            let next = tokio::time::timeout(MIN_PAUSE, listener.accept()).await;
+            is_closed = matches!(next, Ok(Ok(_)));
+        }
+        *self = Self::new();
+        is_closed
+    }
+}
+
+/// Whether there are as many as this process, or all together, may have.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn note_panic(ended: &Result<(), tokio::task::JoinError>, gauges: &crate::metrics::Gauges) {
@@ -286,7 +320,6 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::{Mutex, PoisonError};
 
-    use rustix::io::Errno;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -309,16 +342,18 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn errors_of_accept_are_counted_and_the_next_connection_is_served() {
+    const PROBE: &[u8] = b"GET /derp/probe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+    /// What each client of a listener is answered that has these errors in front of each, and how
+    /// many errors and connections it has counted: accepted and rejected ones.
+    async fn answers(errors: &[Errno], clients: usize) -> (Vec<bool>, [u64; 3]) {
         let front = front(derp_verify::AllowAll, |_| {});
-        let mut given = VecDeque::new();
-        let mut clients = Vec::new();
-        for errno in [Errno::NOMEM, Errno::CONNABORTED, Errno::MFILE, Errno::NFILE] {
+        let (mut given, mut theirs) = (VecDeque::new(), Vec::new());
+        for _ in 0..clients {
             let (client, accepted) = UnixStream::pair().unwrap();
-            given.extend((0..3).map(|_| Err(errno.into())));
+            given.extend(errors.iter().map(|errno| Err((*errno).into())));
             given.push_back(Ok(Accepted::Unix(accepted)));
-            clients.push(client);
+            theirs.push(client);
         }
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept_loop(
@@ -327,17 +362,38 @@ mod tests {
             Arc::clone(&front),
             stopped,
         ));
-        let probe = b"GET /derp/probe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        for mut client in clients {
-            client.write_all(probe).await.unwrap();
+        let mut answers = Vec::new();
+        for mut client in theirs {
             let mut answer = Vec::new();
-            client.read_to_end(&mut answer).await.unwrap();
-            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            // It may be closed already.
+            let _sent = client.write_all(PROBE).await;
+            let _how_it_ended = client.read_to_end(&mut answer).await;
+            answers.push(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
         }
         let gauges = front.hub.metrics.gauges();
-        let counts = [&gauges.accept_errors, &gauges.accepted_connections];
-        assert_eq!(counts.map(|gauge| gauge.get()), [12, 4]);
+        let counts = [
+            &gauges.accept_errors,
+            &gauges.accepted_connections,
+            &gauges.rejected_connections,
+        ];
+        let counts = counts.map(|gauge| gauge.get());
         stop.send_replace(true);
         accepting.await.unwrap();
+        (answers, counts)
+    }
+
+    #[tokio::test]
+    async fn errors_of_accept_are_counted_and_the_next_connection_is_served() {
+        let errors = [Errno::NOMEM, Errno::CONNABORTED, Errno::NOBUFS];
+        assert_eq!(answers(&errors, 2).await, (vec![true; 2], [6, 2, 0]));
+    }
+
+    #[tokio::test]
+    async fn where_descriptors_are_short_clients_are_turned_away_and_do_not_wait() {
+        let turned_away = (vec![false; 3], [3, 0, 3]);
+        assert_eq!(answers(&[Errno::MFILE], 3).await, turned_away);
+        // Somebody else has taken the reserve; after a pause it is there for the next.
+        let served = (vec![true; 2], [2, 2, 0]);
+        assert_eq!(answers(&[Errno::NFILE, Errno::MFILE], 2).await, served);
     }
 }
