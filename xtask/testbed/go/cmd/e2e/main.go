@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/derpkit/derpkit/xtask/testbed/go/internal/out"
+	"github.com/derpkit/derpkit/xtask/testbed/go/internal/programs"
 	"github.com/derpkit/derpkit/xtask/testbed/go/internal/target"
 	"github.com/derpkit/derpkit/xtask/testbed/go/internal/varz"
 	"tailscale.com/ipn/ipnstate"
@@ -72,7 +73,7 @@ type testbed struct {
 	ns             namespaces
 	target         target.Target
 	controlURL     string
-	relay, control *process
+	relay, control *programs.Program
 	a, b           *node
 }
 
@@ -161,14 +162,14 @@ func (t *testbed) run(ctx context.Context, r *report, logf func(string, ...any))
 	return nil
 }
 
-func (t *testbed) processes() []*process {
-	var all []*process
+func (t *testbed) processes() []*programs.Program {
+	var all []*programs.Program
 	for _, n := range []*node{t.a, t.b} {
 		if n != nil && n.proc != nil {
 			all = append(all, n.proc)
 		}
 	}
-	for _, p := range []*process{t.control, t.relay} {
+	for _, p := range []*programs.Program{t.control, t.relay} {
 		if p != nil {
 			all = append(all, p)
 		}
@@ -179,7 +180,7 @@ func (t *testbed) processes() []*process {
 func (t *testbed) logs() map[string]string {
 	logs := map[string]string{}
 	for _, p := range t.processes() {
-		logs[p.name] = p.tail()
+		logs[p.Name()] = p.Tail()
 	}
 	return logs
 }
@@ -187,7 +188,7 @@ func (t *testbed) logs() map[string]string {
 // close stops everything, clients first, and removes every trace.
 func (t *testbed) close() error {
 	for _, p := range t.processes() {
-		p.stop()
+		p.Stop()
 	}
 	if t.keep && t.dir != "" {
 		fmt.Fprintln(os.Stderr, "kept", t.dir)

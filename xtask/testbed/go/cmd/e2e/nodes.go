@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/derpkit/derpkit/xtask/testbed/go/internal/programs"
 	"github.com/derpkit/derpkit/xtask/testbed/go/internal/target"
 	"tailscale.com/client/local"
 	"tailscale.com/ipn/ipnstate"
@@ -17,7 +18,7 @@ const socksAddr = "127.0.0.1:1055"
 // node is a real tailscaled in its own namespace.
 type node struct {
 	ns, name, socket string
-	proc             *process
+	proc             *programs.Program
 	api              *local.Client
 	status           *ipnstate.Status // when it was last seen ready
 }
@@ -44,7 +45,7 @@ func (t *testbed) startNode(ctx context.Context, ns, name string) (*node, error)
 	if err != nil {
 		return nil, err
 	}
-	return n, n.proc.await(ctx, func() error {
+	return n, n.proc.Await(ctx, func() error {
 		_, err := n.api.StatusWithoutPeers(ctx)
 		return err
 	})
@@ -67,7 +68,7 @@ func (t *testbed) up(ctx context.Context, n *node) error {
 func (t *testbed) awaitPeer(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return n.proc.await(ctx, func() error {
+	return n.proc.Await(ctx, func() error {
 		st, err := n.api.Status(ctx)
 		if err != nil {
 			return err

@@ -73,7 +73,7 @@ func (t *testbed) startRelay(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	err = t.relay.await(ctx, func() error {
+	err = t.relay.Await(ctx, func() error {
 		chain, err := t.target.FetchChain(ctx)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (t *testbed) startRelay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.relay.await(ctx, t.askSTUN)
+	return t.relay.Await(ctx, t.askSTUN)
 }
 
 func (t *testbed) askSTUN() error {
@@ -142,7 +142,7 @@ func (t *testbed) startControl(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return t.control.await(ctx, func() error {
+	return t.control.Await(ctx, func() error {
 		c, err := dialIn(t.ns.relay)(ctx, "tcp", addr)
 		if err != nil {
 			return err

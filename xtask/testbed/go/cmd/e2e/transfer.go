@@ -64,7 +64,7 @@ func (t *testbed) transfer(ctx context.Context, r *report) error {
 	if err != nil {
 		return err
 	}
-	cpuBefore, err := readCPU(t.relay.cmd.Process.Pid)
+	cpuBefore, err := readCPU(t.relay.PID())
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (t *testbed) transfer(ctx context.Context, r *report) error {
 	if err != nil {
 		return fmt.Errorf("fetching the file: %w", err)
 	}
-	cpuAfter, err := readCPU(t.relay.cmd.Process.Pid)
+	cpuAfter, err := readCPU(t.relay.PID())
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func fetch(ctx context.Context, client *http.Client, url string) (string, error)
 // for every packet.
 func (t *testbed) proveFlow(ctx context.Context, before varz.Flow, r *report) error {
 	r.Transfer.Before = before
-	return t.relay.await(ctx, func() error {
+	return t.relay.Await(ctx, func() error {
 		after, err := t.counters(ctx)
 		if err != nil {
 			return err

@@ -86,9 +86,9 @@ func (p *Program) Await(ctx context.Context, ready func() error) error {
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return fmt.Errorf("%s ended: %v; its last words:\n%s", p.name, p.cmd.ProcessState, p.tail())
+			return fmt.Errorf("%s ended: %v; its last words:\n%s", p.name, p.cmd.ProcessState, p.Tail())
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w: %w; its last words:\n%s", p.name, ctx.Err(), err, p.tail())
+			return fmt.Errorf("waiting for %s: %w: %w; its last words:\n%s", p.name, ctx.Err(), err, p.Tail())
 		}
 	}
 }
@@ -113,13 +113,20 @@ func (p *Program) Log() string {
 	return string(text)
 }
 
-func (p *Program) tail() string {
+// Name is what the program was started as.
+func (p *Program) Name() string { return p.name }
+
+// PID is the id of the program's process.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
+// Tail is the end of what the program has written.
+func (p *Program) Tail() string {
 	lines := strings.Split(strings.TrimSpace(p.Log()), "\n")
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
 // Output runs a program to its end, and returns what it printed on standard
-// output; an error has what it printed elsewhere.
+// output, also beside an error, which has all that it printed.
 func Output(ctx context.Context, env []string, argv ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -128,7 +135,8 @@ func Output(ctx context.Context, env []string, argv ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(stderr.String()))
+		said := strings.TrimSpace(stdout.String() + stderr.String())
+		return stdout.String(), fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, said)
 	}
 	return stdout.String(), nil
 }
