@@ -261,6 +261,7 @@ impl Metrics {
         });
         for (limit, waited) in [
             ("client", sum.rate_limit_waited),
+            ("frames", sum.frame_rate_waited),
             ("group", sum.group_rate_limit_waited),
             ("total", sum.total_rate_limit_waited),
         ] {

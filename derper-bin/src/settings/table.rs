@@ -323,6 +323,16 @@ settings! {
          slowed down, nothing is dropped.");
     CLIENT_BURST = Setting::new("limits.client_burst_bytes", Kind::Size, "65568",
         "What one client may send at once, above limits.client_bytes_per_second; at least 65568.");
+    FRAME_RATE = Setting::new("limits.client_frames_per_second", Kind::Float, "0",
+        "How many frames, of whatever length, one client may send a second; 0 for no limit. A \
+         client over it is slowed down, nothing is dropped.");
+    FRAME_BURST = Setting::new("limits.client_frame_burst", Kind::Int, "1000",
+        "How many it may send at once, above limits.client_frames_per_second.");
+    NOT_HERE_RATE = Setting::new("limits.not_here_per_second", Kind::Float, "1",
+        "How often a second one client hears that nobody has the key that it seeks; 0 for each \
+         time.");
+    NOT_HERE_BURST = Setting::new("limits.not_here_burst", Kind::Int, "3",
+        "How often at once it hears that, above limits.not_here_per_second.");
     GROUP_RATES = Setting::new("limits.groups", Kind::List, "",
         "What the clients of a group may send a second, all together: GROUP=BYTES, as in \
          friends=10MiB, or GROUP=BYTES:BURST; * for every other group, each for itself. An \
@@ -353,6 +363,11 @@ settings! {
         "How many bytes of frames that are not finished clients may make the relay hold, all \
          together; then those that have held the most for the longest are closed. Default: 64MiB, \
          or an eighth of the memory that this process may use where that is less.");
+    FRAME_BYTES = Setting::new("limits.frame_bytes_per_second", Kind::Size, "2KiB",
+        "A frame may take timeouts.frame, and a second more for each so many bytes of its length.");
+    UNKNOWN_FRAME_BYTES = Setting::new("limits.unknown_frame_bytes", Kind::Size, "1MiB",
+        "The longest frame of an unknown type that is skipped, 1MiB at most; a longer one ends the \
+         connection.");
     NETWORK_RATE = Setting::new("limits.network_connections_per_second", Kind::Float, "50",
         "New connections a second from one IPv4 address or one IPv6 network of 64 bits; 0 for no \
          limit. Those from this machine, from private networks and from trusted proxies are not \
@@ -381,6 +396,9 @@ settings! {
         "From the relay's greeting to the client's answer.");
     VERIFY_TIMEOUT = Setting::new("timeouts.verify", Kind::Duration, "5s",
         "For finding out whether a client is admitted.");
+    FRAME_TIMEOUT = Setting::new("timeouts.frame", Kind::Duration, "10s",
+        "For a client's frame from its first byte to its last; longer ones have more, by \
+         limits.frame_bytes_per_second.");
     MESH_WRITE_TIMEOUT = Setting::new("timeouts.mesh_write", Kind::Duration, "30s",
         "How long a write to another relay of the region may take.");
     KEEP_ALIVE = Setting::new("timeouts.keep_alive", Kind::Duration, "1m0s",
