@@ -67,17 +67,24 @@ fn check(derpspec: &Path, program: &Path, side: &str, rest: &[&String]) -> Resul
     let relay = Relay::start_on_all_addresses(program)?;
     let mut command = Command::new(derpspec);
     command.arg(format!("https://127.0.0.1:{}", relay.port));
-    // It has made its certificate just now.
-    command.arg("--insecure");
-    // Linux gives the whole of 127.0.0.0/8 to the machine itself.
-    for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {
-        command.args(["--stun", &format!("{host}:{}", relay.stun_port)]);
-    }
-    command.args(["--http-port", &relay.http_port.to_string()]);
-    command.arg("--mesh-key-file").arg(relay.mesh_key_file());
+    command.args(what_cases_need(&relay));
     command.args(["--as", side]).args(rest);
     let status = command
         .status()
         .with_context(|| format!("cannot run {}", derpspec.display()))?;
     Ok(status.success())
+}
+
+/// What cases are told of a relay on all addresses of this machine, so that they run.
+pub(crate) fn what_cases_need(relay: &Relay) -> Vec<String> {
+    // It has made its certificate just now.
+    let mut args = vec!["--insecure".to_owned()];
+    // Linux gives the whole of 127.0.0.0/8 to the machine itself.
+    for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {
+        args.extend(["--stun".to_owned(), format!("{host}:{}", relay.stun_port)]);
+    }
+    args.extend(["--http-port".to_owned(), relay.http_port.to_string()]);
+    let mesh_key = relay.mesh_key_file().display().to_string();
+    args.extend(["--mesh-key-file".to_owned(), mesh_key]);
+    args
 }

@@ -23,6 +23,18 @@ pub(super) struct Row {
 pub(super) enum Needs {
     /// With TLS.
     Tls,
+    /// With few places on the way to a login, where the attack is small.
+    FewPlaces,
+    /// With no limit to how often a key logs in.
+    EagerKeys,
+    /// With a limit to how many connections it takes in a second.
+    AcceptLimit,
+    /// With log lines in JSON.
+    JsonLog,
+    /// With a list of those who are admitted.
+    Allowlist,
+    /// The same, with log lines in JSON.
+    AllowlistJsonLog,
     /// Over plain HTTP.
     Plain,
     /// With an admission controller, and no client without its word.
@@ -76,19 +88,38 @@ pub(super) const ROWS: &[Row] = &[
     row("handshake-flood", "handshake-flood", Needs::Tls),
     row("churn", "churn", Needs::Tls),
     row("churn-plain", "churn", Needs::Plain),
-    row("duplicate-keys", "duplicate-keys", Needs::Tls),
+    row("duplicate-keys", "duplicate-keys", Needs::EagerKeys),
     row("stun-hostile", "stun-hostile", Needs::AllAddresses),
     row("panic-isolation", "panic-isolation", Needs::PanickyRelay),
     row("log-volume", "log-volume", Needs::Tls),
+    row("log-volume-json", "log-volume", Needs::JsonLog),
+    row("log-volume-denied", "log-volume-denied", Needs::Allowlist),
+    row(
+        "log-volume-denied-json",
+        "log-volume-denied",
+        Needs::AllowlistJsonLog,
+    ),
     row("page-memory", "page-memory", Needs::Tls),
     row("certificate-rotation", "certificate-rotation", Needs::Tls),
     row("proxy-header", "proxy-header", Needs::ProxyHeader),
     row("proxy-spoofed", "proxy-spoofed", Needs::OneProxy),
     row("proxy-spoofed-off", "proxy-spoofed", Needs::NoProxy),
     row("memory-ceiling", "memory-ceiling", Needs::ControlGroup),
+    row("accept-limit", "accept-limit", Needs::AcceptLimit),
     row("drain", "drain", Needs::Tls),
-    patient("silent-connections", "silent-connections", Needs::Tls),
+    patient("silent-connections", "silent-connections", Needs::FewPlaces),
+    patient(
+        "silent-connections-port-80",
+        "silent-connections-port-80",
+        Needs::FewPlaces,
+    ),
     patient("stall-stages", "stall-stages", Needs::Tls),
+    patient("stall-stages-port-80", "stall-stages-port-80", Needs::Tls),
+    patient(
+        "stall-stages-proxy",
+        "stall-stages-proxy",
+        Needs::ProxyHeader,
+    ),
     patient("descriptor-exhaustion", "descriptor-exhaustion", Needs::Tls),
     patient("verifier-faults", "verifier-faults", Needs::Controller),
     patient("hung-tailscaled", "hung-tailscaled", Needs::Tailscaled),
@@ -111,7 +142,7 @@ pub(super) struct Prepared {
 impl Row {
     /// Whether the relay speaks plain HTTP.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self.needs, Needs::Plain | Needs::PanickyRelay)
+        self.needs == Needs::Plain
     }
 
     /// Makes what the relay needs, in `place`.
@@ -125,6 +156,29 @@ impl Row {
                     "-verify-client-url-fail-open=false".to_owned(),
                 ];
                 prepared.args = vec![format!("--controller-port={port}")];
+            }
+            Needs::FewPlaces if quick => {
+                prepared.config = Some("[limits]\npending_logins = 1000\n");
+            }
+            Needs::EagerKeys => {
+                prepared.config = Some("[limits]\nkey_logins_per_second = 0\n");
+            }
+            Needs::AcceptLimit => {
+                prepared.flags = vec![
+                    "-accept-connection-limit=200".to_owned(),
+                    "-accept-connection-burst=300".to_owned(),
+                ];
+            }
+            Needs::JsonLog => prepared.flags = vec!["--log-format=json".to_owned()],
+            Needs::Allowlist | Needs::AllowlistJsonLog => {
+                let list = place.join("allowlist").display().to_string();
+                // A key that nobody has, until the attacker writes its own.
+                fs::write(&list, format!("nodekey:{}\n", "1".repeat(64)))?;
+                prepared.flags = vec![format!("--allowlist={list}")];
+                prepared.args = vec![format!("--allowlist={list}")];
+                if self.needs == Needs::AllowlistJsonLog {
+                    prepared.flags.push("--log-format=json".to_owned());
+                }
             }
             Needs::Tailscaled => {
                 let socket = place.join("tailscaled.sock").display().to_string();

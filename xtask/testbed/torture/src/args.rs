@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
 use crate::relay::Relay;
+use crate::report::Times;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -25,6 +26,9 @@ pub(crate) struct Cli {
     /// It speaks plain HTTP.
     #[arg(long)]
     plain: bool,
+    /// Where it speaks plain HTTP beside TLS, on the same machine.
+    #[arg(long)]
+    http_port: Option<u16>,
     /// Where its STUN server listens, on the same machine.
     #[arg(long)]
     pub(crate) stun_port: Option<u16>,
@@ -40,6 +44,9 @@ pub(crate) struct Cli {
     /// The socket at which it looks for a tailscaled.
     #[arg(long)]
     pub(crate) tailscaled: Option<PathBuf>,
+    /// The file with the keys that it admits; it follows what the file says.
+    #[arg(long)]
+    pub(crate) allowlist: Option<PathBuf>,
     /// The folder of the control group that it runs in.
     #[arg(long)]
     pub(crate) control_group: Option<PathBuf>,
@@ -55,6 +62,9 @@ pub(crate) struct Cli {
     /// Smaller and shorter; times and CPU are told, and do not decide.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Deadlines are only told as well: for a machine that has other work.
+    #[arg(long)]
+    times_told: bool,
     /// What to do.
     #[arg(value_enum)]
     pub(crate) row: Row,
@@ -63,8 +73,23 @@ pub(crate) struct Cli {
 impl Cli {
     pub(crate) fn relay(&self) -> Result<Relay> {
         let mut relay = Relay::new(self.addr, self.pid, self.plain)?;
-        relay.wants_proxy_header = self.row == Row::ProxyHeader;
+        relay.wants_proxy_header = matches!(self.row, Row::ProxyHeader | Row::StallStagesProxy);
         Ok(relay)
+    }
+
+    /// The relay as it is reached over plain HTTP beside TLS.
+    pub(crate) fn port_80(&self) -> Result<Relay> {
+        let port = self.http_port.context("--http-port")?;
+        Relay::new(SocketAddr::new(self.addr.ip(), port), self.pid, true)
+    }
+
+    /// How much times weigh.
+    pub(crate) const fn times(&self) -> Times {
+        match (self.times_told, self.quick) {
+            (true, _) => Times::Told,
+            (false, true) => Times::Deadlines,
+            (false, false) => Times::Decide,
+        }
     }
 
     /// `full` in a full run, `quick` in a quick one.
@@ -91,8 +116,16 @@ pub(crate) enum Row {
     IdleMemoryWebsocket,
     /// Connections on which nothing is sent.
     SilentConnections,
+    /// The same on the port for plain HTTP.
+    #[value(name = "silent-connections-port-80")]
+    SilentConnectionsPort80,
     /// Connections that stop, or go on a byte at a time, at each step.
     StallStages,
+    /// The same on the port for plain HTTP.
+    #[value(name = "stall-stages-port-80")]
+    StallStagesPort80,
+    /// The same where each connection must begin with a PROXY header.
+    StallStagesProxy,
     /// Many logins of a size that is announced and never comes.
     AnnouncedLengths,
     /// Clients that no longer read what is sent to them.
@@ -101,6 +134,8 @@ pub(crate) enum Row {
     HandshakeFlood,
     /// More connections than the relay may have files.
     DescriptorExhaustion,
+    /// Many more connections than the relay takes in a second.
+    AcceptLimit,
     /// An admission controller that lies, breaks or is gone.
     VerifierFaults,
     /// A tailscaled that never answers.
@@ -121,6 +156,8 @@ pub(crate) enum Row {
     MemoryCeiling,
     /// How much a million strangers make the relay write.
     LogVolume,
+    /// The same by many that are not admitted.
+    LogVolumeDenied,
     /// Requests for pages, with long queries and many names.
     PageMemory,
     /// What is no PROXY header, where each connection must begin with one.

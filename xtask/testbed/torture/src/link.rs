@@ -91,6 +91,11 @@ impl Link {
 
     /// Logs in over a connection that was upgraded.
     pub(crate) async fn log_in(&mut self, key: &NodePrivate) -> Result<()> {
+        self.log_in_as(key, &ClientInfo::plain()).await
+    }
+
+    /// The same for a client that says this of itself.
+    pub(crate) async fn log_in_as(&mut self, key: &NodePrivate, info: &ClientInfo) -> Result<()> {
         let server = loop {
             if let Some((server, len)) = ServerIdentity::read(&self.received)? {
                 self.received.drain(..len);
@@ -99,8 +104,7 @@ impl Link {
             self.receive().await.context("waiting for the greeting")?;
         };
         let mut hello = Vec::new();
-        let info = ClientInfo::plain();
-        let login = server.hello(key, &info, random::bytes(), &mut hello)?;
+        let login = server.hello(key, info, random::bytes(), &mut hello)?;
         self.send_frames(&hello).await?;
         let (ty, body) = self.frame().await.context("waiting to be admitted")?;
         let ServerFrame::ServerInfo(sealed) = ServerFrame::parse(ty, &body)? else {
@@ -159,6 +163,14 @@ impl Link {
         // Whatever ends the connection ends the page.
         while self.receive().await.is_ok() {}
         Ok(String::from_utf8_lossy(&self.received).into_owned())
+    }
+
+    /// Asks for a page and keeps the connection, as probes do.
+    pub(crate) async fn get_and_keep(&mut self, path: &str) -> Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        self.send_bytes(request.as_bytes()).await?;
+        self.response_head().await?;
+        Ok(())
     }
 
     async fn response_head(&mut self) -> Result<String> {

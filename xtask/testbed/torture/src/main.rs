@@ -21,6 +21,7 @@
 mod args;
 mod hello;
 mod link;
+mod logins;
 mod metrics;
 mod pairs;
 mod process;

@@ -92,6 +92,16 @@ impl Process {
     }
 }
 
+/// The memory that the kernel uses for TCP, of all programs together, in bytes.
+pub(crate) fn tcp_memory() -> Result<u64> {
+    const PAGE: u64 = 4096;
+    let text = fs::read_to_string("/proc/net/sockstat")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP:"));
+    let pages = line.and_then(|line| line.rsplit_once("mem "));
+    let (_, pages) = pages.context("no memory of TCP in sockstat")?;
+    Ok(pages.trim().parse::<u64>()? * PAGE)
+}
+
 /// Lets this program open as many files as it may, and no more than is reasonable.
 pub(crate) fn raise_file_limit() {
     let hard = getrlimit(Resource::Nofile).maximum;

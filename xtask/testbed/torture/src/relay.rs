@@ -24,7 +24,7 @@ use crate::tls::{self, Version};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// By this header a proxy says that a client is on the machine itself, which may see numbers.
-const OWN_PROXY_HEADER: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 443\r\n";
+pub(crate) const OWN_PROXY_HEADER: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 443\r\n";
 
 /// A relay on this machine.
 #[derive(Debug, Clone)]

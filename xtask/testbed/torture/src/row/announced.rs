@@ -31,7 +31,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     // The same connections that announce nothing: what is told is what announcing costs.
     let silent = wave(&relay, each, &[], &mut dice).await?;
     let rest = Rest::of(&relay).await?;
-    let (mut grown, mut reserved) = (0, 0);
+    let (mut grown, mut reserved, mut most) = (0, 0, silent.most);
     let connections = silent.most.saturating_sub(silent.before);
     for n in 0..waves {
         let ty = FrameType::CLIENT_INFO;
@@ -39,6 +39,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         let mut claim = FrameHeader { ty, len }.to_bytes().to_vec();
         claim.extend_from_slice(&[7; 32]);
         let wave = wave(&relay, each, &claim, &mut dice).await?;
+        most = most.max(wave.most);
         grown = grown.max(wave.most.saturating_sub(silent.most));
         reserved = reserved.max(wave.reserved.saturating_sub(silent.reserved));
     }
@@ -46,7 +47,9 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         "{waves} waves of {each}; without an announcement a wave takes {}",
         crate::report::size(connections)
     );
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
+    let total = crate::report::size(most.saturating_sub(silent.before));
+    report.tell(format!("connections and all {total}"));
     let most = cli.scale(MOST_GROWN, MOST_GROWN / 5);
     report.memory("announcing takes", grown, most);
     // What is not touched is not in RAM, and is promised all the same.

@@ -69,7 +69,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let pace = done as f64 / seconds;
     let scale =
         format!("{rotations} rotations, {pairs} flows, {done} handshakes in {seconds:.0} s");
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
     report.at_most("not served", not_served, 0);
     report.at_most("replaced by a broken one", replaced_by_broken, 0);
     report.at_most(

@@ -67,7 +67,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     drop(namespace);
     let never = most_idle * 2;
     let mut report = Report::new(
-        cli.quick,
+        cli.times(),
         format!(
             "2 clients in a network namespace, keep-alive {} s",
             cli.keep_alive

@@ -51,7 +51,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         "{connects} connections, files for {MORE_FILES}, {} clients before",
         2 * PAIRS
     );
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
     report.check(format!("{free} files free"), "starved", free <= 2);
     report.at_most("clients closed", outcome.closed, 0);
     report.at_most("lost", outcome.lost + outcome.wrong, 0);

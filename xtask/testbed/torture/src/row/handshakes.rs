@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::args::Cli;
 use crate::hello::client_hello;
+use crate::logins::Logins;
 use crate::pairs::{Outcome, Pairs};
 use crate::random::Dice;
 use crate::relay::{Dial, Relay};
@@ -26,6 +27,8 @@ const PAIRS: usize = 20;
 const GAP: Duration = Duration::from_millis(20);
 /// What a packet may take.
 const MOST_P99: Duration = Duration::from_millis(20);
+/// What a good login may take meanwhile.
+const MOST_LOGIN: Duration = Duration::from_secs(2);
 /// By how much the flood may slow packets.
 const MOST_SLOWER: u32 = 10;
 
@@ -44,7 +47,9 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     for n in 0..ATTACKERS {
         attackers.spawn(attack(Arc::clone(&flood), Dice::new(n)));
     }
+    let logins = Logins::start(&relay);
     let flooded = measure(&relay, span).await;
+    let logins = logins.stop().await;
     flood.stop.store(true, Ordering::Relaxed);
     attackers.join_all().await;
     let flooded = flooded?;
@@ -55,7 +60,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         "{ATTACKERS} attackers, {rate} hellos answered a second, {PAIRS} pairs, {} packets",
         flooded.sent
     );
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
     let (p99, before) = (flooded.p99(), quiet.p99());
     report.speed(
         format!("p99 {}", time(p99)),
@@ -68,6 +73,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         format!("≤ {MOST_SLOWER} times that"),
         p99 <= most,
     );
+    logins?.tell(&mut report, MOST_LOGIN);
     report.at_most("lost", flooded.lost + flooded.wrong, 0);
     report.at_most("closed", flooded.closed, 0);
     still_well(&relay, &mut report).await?;

@@ -67,7 +67,7 @@ pub(super) async fn run(cli: &Cli, kind: Kind) -> Result<Report> {
         Kind::Tls12 => "TLS 1.2",
         Kind::WebSocket => "WebSocket over TLS 1.3",
     };
-    let mut report = Report::new(cli.quick, format!("{count} clients over {over}"));
+    let mut report = Report::new(cli.times(), format!("{count} clients over {over}"));
     report.memory("each", each, kind.most());
     drop(clients);
     let left = relay.settle(before.files - FIRST as u64, PATIENCE).await?;

@@ -2,28 +2,29 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use derp_proto::{ClientInfo, NodePrivate};
 use tokio::io::AsyncWriteExt;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::args::Cli;
 use crate::link::Link;
-use crate::random::Dice;
-use crate::relay::{Dial, Relay};
+use crate::random::{self, Dice};
+use crate::relay::{Dial, PATIENCE, Relay};
 use crate::report::Report;
 use crate::watch::still_well;
 
-const AT_A_TIME: usize = 64;
 /// The most lines a second.
 const MOST_LINES: u64 = 10;
 /// The longest line, in bytes.
 const MOST_LINE: u64 = 512;
+
+/// How many clients the relay says its verifier turned away.
+const DENIED: &str = "derper_verify_denied";
 
 /// What is to reach no log as it is: colours, new lines, text from right to left.
 const NASTY: &str = "\x1b[31mroot\x1b[0m\u{202e}nimda\r\nlevel=ERROR all is lost";
@@ -35,35 +36,98 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let before = lines(Some(log))?;
     let series = relay.metrics().await?.series();
     let start = Instant::now();
-    let next = Arc::new(AtomicU64::new(0));
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_A_TIME {
-        let (relay, next) = (relay.clone(), Arc::clone(&next));
-        tasks.spawn(async move {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= connects {
-                    return;
-                }
-                // What the relay answers is not looked at.
-                let _refused = connect(&relay, number).await;
-            }
-        });
-    }
-    tasks.join_all().await;
+    let next = Arc::default();
+    let stranger = relay.clone();
+    let attack = super::in_parallel(&next, connects, move |number| {
+        let relay = stranger.clone();
+        async move {
+            // What the relay answers is not looked at.
+            let _refused = connect(&relay, number).await;
+        }
+    });
+    attack.await?;
     let took = start.elapsed();
     let written = Written::of(log, before)?;
 
     let over = if relay.has_tls() { "TLS" } else { "plain HTTP" };
-    let mut report = Report::new(cli.quick, format!("{connects} connections over {over}"));
-    let per_second = written.lines / took.as_secs().max(1);
-    report.at_most("lines a second", per_second, MOST_LINES);
-    report.at_most("longest line", written.longest, MOST_LINE);
-    report.at_most("control characters", written.controls, 0);
+    let mut report = Report::new(cli.times(), format!("{connects} connections over {over}"));
+    written.tell(&mut report, took);
     let more = relay.metrics().await?.series().saturating_sub(series);
     report.at_most("new series", more, 0);
     still_well(&relay, &mut report).await?;
     Ok(report)
+}
+
+/// The same by many that log in with keys that are not admitted, and say that they are something
+/// nasty.
+pub(super) async fn run_denied(cli: &Cli) -> Result<Report> {
+    let relay = cli.relay()?;
+    let logins: u64 = cli.scale(100_000, 2_000);
+    let log = cli.log.as_ref().context("--log")?;
+    let key = admitted(&relay, cli.allowlist.as_ref().context("--allowlist")?).await?;
+    let before = lines(Some(log))?;
+    let (denied, series) = {
+        let metrics = relay.metrics().await?;
+        (metrics.count(DENIED), metrics.series())
+    };
+    let start = Instant::now();
+    let next = Arc::default();
+    let stranger = relay.clone();
+    let attack = super::in_parallel(&next, logins, move |number| {
+        let relay = stranger.clone();
+        async move { log_in(&relay, number).await.is_ok() }
+    });
+    let attack = attack.await?;
+    let took = start.elapsed();
+    let written = Written::of(log, before)?;
+
+    let mut report = Report::new(cli.times(), format!("{logins} logins"));
+    written.tell(&mut report, took);
+    let metrics = relay.metrics().await?;
+    let more = metrics.series().saturating_sub(series);
+    report.at_most("new series", more, 0);
+    let admitted = attack.iter().filter(|admitted| **admitted).count();
+    report.at_most("admitted", admitted as u64, 0);
+    if let (Some(before), Some(after)) = (denied, metrics.count(DENIED)) {
+        // So it is known that each came as far as the verifier.
+        let denied = after.saturating_sub(before);
+        report.check(
+            format!("denied {denied}"),
+            logins.to_string(),
+            denied == logins,
+        );
+    }
+    let stays = relay.client(&key, &Dial::default()).await.is_ok();
+    report.check(format!("its own client is let in: {stays}"), "true", stays);
+    Ok(report)
+}
+
+/// A key that the relay admits, once it has read the list that it follows.
+async fn admitted(relay: &Relay, list: &Path) -> Result<NodePrivate> {
+    let key = random::key();
+    std::fs::write(list, format!("{}\n", key.public()))?;
+    let let_in = async {
+        while relay.client(&key, &Dial::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), let_in)
+        .await
+        .context("the relay does not follow its list")?;
+    Ok(key)
+}
+
+/// A login with a new key by a client with a nasty name.
+async fn log_in(relay: &Relay, number: u64) -> Result<()> {
+    let mut dice = Dice::new(number);
+    let mut link = relay.connect(&Dial::from(dice.loopback())).await?;
+    link.upgrade().await?;
+    let long = "x".repeat(dice.below(9000));
+    let info = ClientInfo {
+        app_name: format!("{NASTY}{number}{long}"),
+        ..ClientInfo::plain()
+    };
+    timeout(PATIENCE, link.log_in_as(&random::key(), &info)).await?
 }
 
 async fn connect(relay: &Relay, number: u64) -> Result<()> {
@@ -105,6 +169,14 @@ struct Written {
 }
 
 impl Written {
+    /// Tells what strangers made the relay write within `took`.
+    fn tell(&self, report: &mut Report, took: Duration) {
+        let per_second = self.lines / took.as_secs().max(1);
+        report.at_most("lines a second", per_second, MOST_LINES);
+        report.at_most("longest line", self.longest, MOST_LINE);
+        report.at_most("control characters", self.controls, 0);
+    }
+
     fn of(log: &PathBuf, before: u64) -> Result<Self> {
         let mut written = Self {
             lines: 0,

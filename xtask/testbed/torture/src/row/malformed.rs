@@ -1,13 +1,12 @@
 //! Streams that are almost, or not at all, what a relay expects, over real sockets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use derp_proto::{ClientFrame, ClientInfo, FrameHeader, FrameType, ServerIdentity};
 use tokio::io::AsyncWriteExt;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::args::Cli;
@@ -18,8 +17,8 @@ use crate::relay::{Dial, Relay};
 use crate::report::Report;
 use crate::watch::Rest;
 
-/// How many streams there are at a time.
-const AT_A_TIME: u64 = 64;
+use super::AT_A_TIME;
+
 /// How much memory may stay: allocators keep some, and counters grow.
 const MOST_DRIFT: u64 = 8 << 20;
 /// How long an attacker listens before it leaves.
@@ -47,8 +46,7 @@ const PROXY_HEADERS: [&[u8]; 3] = [
 struct Shared {
     relay: Relay,
     hello: Vec<u8>,
-    next: AtomicU64,
-    refused: AtomicU64,
+    next: Arc<AtomicU64>,
 }
 
 pub(super) async fn run(cli: &Cli) -> Result<Report> {
@@ -62,46 +60,28 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let shared = Arc::new(Shared {
         relay: relay.clone(),
         hello: client_hello()?,
-        next: AtomicU64::new(0),
-        refused: AtomicU64::new(0),
+        next: Arc::default(),
     });
     // What the relay makes once and keeps is not the attack's doing.
-    attack(&shared, streams / 10).await?;
+    let mut refused = attack(&shared, streams / 10).await?;
     let rest = Rest::of(&relay).await?;
-    attack(&shared, streams).await?;
+    refused += attack(&shared, streams).await?;
 
     let scale = format!("{streams} streams over {over}, {AT_A_TIME} at a time");
-    let mut report = Report::new(cli.quick, scale);
-    let refused = shared.refused.load(Ordering::Relaxed);
+    let mut report = Report::new(cli.times(), scale);
     report.at_most("connections refused", refused, 0);
     rest.check(&relay, &mut report, MOST_DRIFT).await?;
     Ok(report)
 }
 
-/// Sends streams until there were `count` in all.
-async fn attack(shared: &Arc<Shared>, count: u64) -> Result<()> {
-    let end = shared.next.load(Ordering::Relaxed) + count;
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_A_TIME {
-        let shared = Arc::clone(shared);
-        tasks.spawn(async move {
-            loop {
-                let number = shared.next.fetch_add(1, Ordering::Relaxed);
-                if number >= end {
-                    return;
-                }
-                let mut dice = Dice::new(number);
-                if stream(&shared, &mut dice).await.is_err() {
-                    shared.refused.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended?;
-    }
-    shared.next.store(end, Ordering::Relaxed);
-    Ok(())
+/// Sends `count` streams; returns how many the relay did not take.
+async fn attack(shared: &Arc<Shared>, count: u64) -> Result<u64> {
+    let attackers = Arc::clone(shared);
+    let taken = super::in_parallel(&shared.next, count, move |number| {
+        let shared = Arc::clone(&attackers);
+        async move { stream(&shared, &mut Dice::new(number)).await.is_ok() }
+    });
+    Ok(taken.await?.iter().filter(|taken| !**taken).count() as u64)
 }
 
 /// One stream. What the relay answers is its own affair; only that it takes connections is asked.

@@ -1,19 +1,22 @@
 //! All floods at once, in a control group with little memory.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use derp_proto::{ClientFrame, FrameHeader, FrameType};
 use tokio::io::AsyncWriteExt;
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::args::Cli;
 use crate::hello::client_hello;
-use crate::link::{Link, upgrade_request};
+use crate::link::{Link, upgrade_request, websocket_frame};
+use crate::logins::Logins;
 use crate::pairs::Pairs;
 use crate::random::{self, Dice};
 use crate::relay::{Dial, Relay};
@@ -24,12 +27,17 @@ use crate::watch::{Peak, still_well};
 const CEILING: u64 = 256 << 20;
 /// How many of a hundred good clients stay.
 const MOST_STAY: u64 = 95;
+/// What a good login may take meanwhile.
+const MOST_LOGIN: Duration = Duration::from_secs(5);
+/// Datagrams that are sent at once.
+const DATAGRAMS: usize = 1000;
 /// Attackers of each kind.
 const EACH: u64 = 16;
 
 /// What all attackers share.
 struct Flood {
     relay: Relay,
+    stun_port: u16,
     hello: Vec<u8>,
     stop: AtomicBool,
 }
@@ -43,28 +51,36 @@ enum Attack {
     StalledReaders,
     LongRequests,
     HalfFrames,
+    HalfMessages,
+    KeptPages,
+    Datagrams,
 }
 
-const ATTACKS: [Attack; 6] = [
+const ATTACKS: [Attack; 9] = [
     Attack::Silent,
     Attack::Handshakes,
     Attack::Announced,
     Attack::StalledReaders,
     Attack::LongRequests,
     Attack::HalfFrames,
+    Attack::HalfMessages,
+    Attack::KeptPages,
+    Attack::Datagrams,
 ];
 
 pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let relay = cli.relay()?;
     let pairs = cli.scale(500, 50);
-    let span = Duration::from_secs(cli.scale(180, 15));
+    let span = Duration::from_secs(cli.scale(300, 15));
     let good = Pairs::start(&relay, pairs, Duration::from_secs(1), 1200).await?;
     let flood = Arc::new(Flood {
         relay: relay.clone(),
+        stun_port: cli.stun_port.context("--stun-port")?,
         hello: client_hello()?,
         stop: AtomicBool::new(false),
     });
     let peak = Peak::watch(relay.process);
+    let logins = Logins::start(&relay);
     let mut attackers = JoinSet::new();
     for (n, attack) in ATTACKS.iter().enumerate() {
         for m in 0..EACH {
@@ -79,6 +95,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     flood.stop.store(true, Ordering::Relaxed);
     relay.ensure_alive()?;
     let closed = good.closed();
+    let logins = logins.stop().await?;
     attackers.abort_all();
     while attackers.join_next().await.is_some() {}
     let outcome = good.stop().await?;
@@ -91,14 +108,15 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     };
     let ceiling = match &cli.control_group {
         Some(_) => "a control group of 256 MiB",
-        None => "no control group here, memory only watched",
+        None => "no control group here",
     };
     let attacks = ATTACKS.len();
     let scale = format!(
-        "{attacks} floods for {} s, {clients} good clients, {ceiling}",
+        "{attacks} floods for {} s, {clients} good clients",
         span.as_secs()
     );
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
+    report.check(ceiling, "one", cli.control_group.is_some());
     report.check(
         format!("alive, {} used", size(most)),
         format!("≤ {}", size(CEILING)),
@@ -109,6 +127,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         format!("≥ {MOST_STAY} %"),
         stay >= MOST_STAY,
     );
+    logins.tell(&mut report, MOST_LOGIN);
     report.at_most("wrong packets", outcome.wrong, 0);
     still_well(&relay, &mut report).await?;
     Ok(report)
@@ -199,6 +218,31 @@ async fn once(attack: Attack, flood: &Flood, dice: &mut Dice) -> Result<Option<L
             bytes.resize(60 << 10, 7);
             link.send_frames(&bytes).await?;
             Ok(Some(link))
+        }
+        Attack::HalfMessages => {
+            let mut link = relay.connect(&dial).await?;
+            link.upgrade_to_websocket().await?;
+            link.log_in(&random::key()).await?;
+            let message = websocket_frame(&[7; 60 << 10]);
+            link.send_bytes(&message[..message.len() - 1]).await?;
+            Ok(Some(link))
+        }
+        Attack::KeptPages => {
+            let mut link = relay.connect(&dial).await?;
+            link.get_and_keep("/derp/probe").await?;
+            Ok(Some(link))
+        }
+        Attack::Datagrams => {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            socket
+                .connect((Ipv4Addr::LOCALHOST, flood.stun_port))
+                .await?;
+            for _ in 0..DATAGRAMS {
+                let (_, request) = super::stun::request(dice);
+                // A full queue loses datagrams, as networks do.
+                let _lost = socket.send(&request).await;
+            }
+            Ok(None)
         }
     }
 }

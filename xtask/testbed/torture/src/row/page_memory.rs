@@ -1,20 +1,29 @@
-//! Requests for pages, with long queries and many names. Nothing of them is to stay.
+//! Requests for pages, with long queries and many names, of which nothing is to stay; and
+//! connections that are kept after one, of which there may be many.
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
 use crate::args::Cli;
+use crate::link::Link;
+use crate::logins::Logins;
 use crate::random::Dice;
 use crate::relay::{Dial, Relay};
 use crate::report::Report;
-use crate::watch::Rest;
+use crate::watch::{Peak, Rest};
 
 /// What may stay in memory, in bytes.
 const MOST_GROWN: u64 = 4 << 20;
 const AT_A_TIME: usize = 16;
+/// What connections that are kept may take, in bytes, all together.
+const MOST_HELD: u64 = 32 << 20;
+/// What of it an allocator may keep.
+const MOST_HELD_DRIFT: u64 = 32 << 20;
+/// What a good login may take meanwhile.
+const MOST_LOGIN: Duration = Duration::from_secs(2);
 const PATHS: [&str; 5] = [
     "/bootstrap-dns?q=",
     "/?",
@@ -32,10 +41,47 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let rest = Rest::of(&relay).await?;
     ask(&relay, long, 1 << 20).await?;
     ask(&relay, short, 7000).await?;
-    let scale = format!("{long} requests of 1 MiB, {short} of 7 kB, all different");
-    let mut report = Report::new(cli.quick, scale);
+    let kept = cli.scale(6000, 2000);
+    let scale = format!(
+        "{long} requests of 1 MiB, {short} of 7 kB, all different; then {kept} connections kept"
+    );
+    let mut report = Report::new(cli.times(), scale);
     rest.check(&relay, &mut report, MOST_GROWN).await?;
+    keep(&relay, kept, &mut report).await?;
     Ok(report)
+}
+
+/// `count` connections that ask for a probe's page and stay, for as long as the relay lets them.
+async fn keep(relay: &Relay, count: usize, report: &mut Report) -> Result<()> {
+    let rest = Rest::of(relay).await?;
+    let peak = Peak::watch(relay.process);
+    let logins = Logins::start(relay);
+    let (mut links, mut tasks) = (Vec::new(), JoinSet::new());
+    for n in 0..count {
+        let relay = relay.clone();
+        tasks.spawn(async move {
+            let dial = Dial::from(Dice::new(n as u64).loopback());
+            let mut link = relay.connect(&dial).await?;
+            link.get_and_keep("/derp/probe").await?;
+            anyhow::Ok(link)
+        });
+        if tasks.len() >= AT_A_TIME
+            && let Some(kept) = tasks.join_next().await
+        {
+            // The relay may turn any of them away.
+            links.extend(kept?.ok());
+        }
+    }
+    let last: Vec<Result<Link>> = tasks.join_all().await;
+    links.extend(last.into_iter().flatten());
+    ensure!(!links.is_empty(), "no page was answered");
+    let held = relay.process.files()?.saturating_sub(rest.files);
+    let grown = peak.most().saturating_sub(rest.rss);
+    drop(links);
+    report.tell(format!("{held} kept at a time"));
+    report.memory("they take", grown, MOST_HELD);
+    logins.stop().await?.tell(report, MOST_LOGIN);
+    rest.check(relay, report, MOST_HELD_DRIFT).await
 }
 
 /// `count` requests with different queries of `len` bytes. The relay may refuse them.

@@ -1,23 +1,28 @@
 //! Connections in which the relay's own code panics. The relay is `panicky-relay`: panics come
 //! from what it embeds, at the places where an embedder's code is called.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use derp_proto::{ClientFrame, NodePrivate, NodePublic};
+use derp_proto::{ClientFrame, ClientInfo, NodePublic};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::args::Cli;
 use crate::pairs::Pairs;
 use crate::random;
-use crate::relay::{Dial, Relay};
+use crate::relay::{Dial, PATIENCE, Relay};
 use crate::report::Report;
 
-/// Keys that begin so make the verifier panic.
-const UNLUCKY: u8 = 0xee;
+/// Clients that call themselves so make the verifier panic.
+const UNLUCKY: &str = "unlucky";
 /// Packets to this key make a forwarder panic, in a thread that serves many others.
 const UNLUCKY_KEY: NodePublic = NodePublic::from_bytes([0xdd; 32]);
+/// Connections from here make the choice of a certificate panic.
+const UNLUCKY_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 238, 238, 238);
+/// This page panics for everybody.
+const UNLUCKY_PAGE: &str = "/panic";
 const PAIRS: usize = 50;
 const AT_A_TIME: usize = 32;
 
@@ -25,21 +30,13 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let relay = cli.relay()?;
     let connections = cli.scale(10_000, 1000);
     let injected = connections / 100;
-    let unlucky: Vec<_> = (0..injected).map(|_| key(true)).collect();
     // A gap, so that few neighbours' packets are in the same turn as one that panics.
     let pairs = Pairs::start(&relay, PAIRS, Duration::from_millis(20), 1200).await?;
-    let mut unlucky = unlucky.into_iter();
     let (mut logins, mut failed, mut admitted) = (JoinSet::new(), 0, 0);
     for n in 0..connections {
         let relay = relay.clone();
-        let key = if n % 100 == 99 { unlucky.next() } else { None };
-        logins.spawn(async move {
-            let panics = key.is_some();
-            let key = key.unwrap_or_else(|| self::key(false));
-            let dial = Dial::default();
-            let login = timeout(Duration::from_secs(20), relay.client(&key, &dial)).await;
-            (panics, matches!(login, Ok(Ok(_))))
-        });
+        let panics = n % 100 == 99;
+        logins.spawn(async move { (panics, log_in(&relay, panics).await.is_ok()) });
         if logins.len() >= AT_A_TIME
             && let Some(ended) = logins.join_next().await
         {
@@ -49,8 +46,9 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     while let Some(ended) = logins.join_next().await {
         note(ended?, &mut failed, &mut admitted);
     }
-    let in_workers = injected.max(10);
-    forward(&relay, in_workers).await?;
+    let each = injected.max(10);
+    forward(&relay, each).await?;
+    let answered = open_pages(&relay, each).await? + choose_certificates(&relay, each).await;
     let outcome = pairs.stop().await?;
     let counted = relay
         .metrics()
@@ -59,14 +57,16 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         .context("the relay does not count panics")?;
 
     let scale = format!(
-        "{connections} logins, {injected} panics in them, {in_workers} while relaying, {PAIRS} pairs"
+        "{connections} logins, {injected} panics in them, {each} each while relaying, in a page \
+         and in the choice of a certificate, {PAIRS} pairs"
     );
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
     report.at_most("others' logins failed", failed, 0);
     report.at_most("admitted by a panic", admitted, 0);
     report.at_most("neighbours closed", outcome.closed, 0);
     report.at_most("neighbours' packets lost", outcome.lost + outcome.wrong, 0);
-    let all = (injected + in_workers) as u64;
+    report.at_most("answered by a panic", answered, 0);
+    let all = (injected + 3 * each) as u64;
     report.check(
         format!("counted {counted}"),
         all.to_string(),
@@ -86,6 +86,16 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     Ok(report)
 }
 
+async fn log_in(relay: &Relay, panics: bool) -> Result<()> {
+    let mut info = ClientInfo::plain();
+    if panics {
+        UNLUCKY.clone_into(&mut info.app_name);
+    }
+    let mut link = relay.connect(&Dial::default()).await?;
+    link.upgrade().await?;
+    timeout(PATIENCE, link.log_in_as(&random::key(), &info)).await?
+}
+
 fn note((panics, logged_in): (bool, bool), failed: &mut u64, admitted: &mut u64) {
     match (panics, logged_in) {
         (true, true) => *admitted += 1,
@@ -97,7 +107,7 @@ fn note((panics, logged_in): (bool, bool), failed: &mut u64, admitted: &mut u64)
 /// Packets that make the forwarder panic, each of its own client.
 async fn forward(relay: &Relay, count: usize) -> Result<()> {
     for _ in 0..count {
-        let mut link = relay.client(&key(false), &Dial::default()).await?;
+        let mut link = relay.client(&random::key(), &Dial::default()).await?;
         let packet = b"this will hurt";
         let frame = ClientFrame::SendPacket {
             dst: UNLUCKY_KEY,
@@ -114,12 +124,23 @@ async fn forward(relay: &Relay, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// A new key that makes the verifier panic, or surely does not.
-fn key(is_unlucky: bool) -> NodePrivate {
-    loop {
-        let key = random::key();
-        if (key.public().as_bytes()[0] == UNLUCKY) == is_unlucky {
-            return key;
-        }
+/// Requests for the page that panics, each on a connection of its own; returns how many are answered.
+async fn open_pages(relay: &Relay, count: usize) -> Result<u64> {
+    let mut answered = 0;
+    for _ in 0..count {
+        let mut link = relay.connect(&Dial::default()).await?;
+        let page = timeout(PATIENCE, link.get(UNLUCKY_PAGE)).await;
+        answered += u64::from(page.context("a page that panics stays open")?.is_ok());
     }
+    Ok(answered)
+}
+
+/// Connections for which the choice of a certificate panics; returns how many get one.
+async fn choose_certificates(relay: &Relay, count: usize) -> u64 {
+    let mut answered = 0;
+    for _ in 0..count {
+        let dial = Dial::from(UNLUCKY_ADDRESS);
+        answered += u64::from(relay.connect(&dial).await.is_ok());
+    }
+    answered
 }

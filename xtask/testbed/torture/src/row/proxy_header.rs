@@ -1,12 +1,11 @@
 //! What is no PROXY header, or no good one, to a relay that wants one of each connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::AsyncWriteExt;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::args::Cli;
@@ -16,8 +15,8 @@ use crate::relay::{Dial, Relay};
 use crate::report::Report;
 use crate::watch::Rest;
 
-/// How many connections there are at a time.
-const AT_A_TIME: u64 = 64;
+use super::AT_A_TIME;
+
 /// How much memory may stay: allocators keep some, and networks that were named are remembered.
 const MOST_DRIFT: u64 = 16 << 20;
 /// How long an attacker listens before it leaves.
@@ -37,8 +36,7 @@ const REFUSED: [&str; 6] = [
 struct Shared {
     relay: Relay,
     hello: Vec<u8>,
-    next: AtomicU64,
-    not_taken: AtomicU64,
+    next: Arc<AtomicU64>,
 }
 
 pub(super) async fn run(cli: &Cli) -> Result<Report> {
@@ -47,18 +45,16 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let shared = Arc::new(Shared {
         relay: relay.clone(),
         hello: client_hello()?,
-        next: AtomicU64::new(0),
-        not_taken: AtomicU64::new(0),
+        next: Arc::default(),
     });
     // What the relay makes once and keeps is not the attack's doing.
-    attack(&shared, count / 10).await?;
+    let mut not_taken = attack(&shared, count / 10).await?;
     let rest = Rest::of(&relay).await?;
     let refused_before = refused(&relay).await?;
-    attack(&shared, count).await?;
+    not_taken += attack(&shared, count).await?;
 
     let scale = format!("{count} headers, {AT_A_TIME} at a time");
-    let mut report = Report::new(cli.quick, scale);
-    let not_taken = shared.not_taken.load(Ordering::Relaxed);
+    let mut report = Report::new(cli.times(), scale);
     report.at_most("connections not taken", not_taken, 0);
     rest.check(&relay, &mut report, MOST_DRIFT).await?;
     if let (Some(before), Some(after)) = (refused_before, refused(&relay).await?) {
@@ -79,29 +75,14 @@ async fn refused(relay: &Relay) -> Result<Option<u64>> {
     Ok(REFUSED.iter().map(count).sum())
 }
 
-/// Sends headers until there were `count` in all.
-async fn attack(shared: &Arc<Shared>, count: u64) -> Result<()> {
-    let end = shared.next.load(Ordering::Relaxed) + count;
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_A_TIME {
-        let shared = Arc::clone(shared);
-        tasks.spawn(async move {
-            loop {
-                let number = shared.next.fetch_add(1, Ordering::Relaxed);
-                if number >= end {
-                    return;
-                }
-                if stream(&shared, &mut Dice::new(number)).await.is_err() {
-                    shared.not_taken.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended?;
-    }
-    shared.next.store(end, Ordering::Relaxed);
-    Ok(())
+/// Sends `count` headers; returns how many connections the relay did not take.
+async fn attack(shared: &Arc<Shared>, count: u64) -> Result<u64> {
+    let attackers = Arc::clone(shared);
+    let taken = super::in_parallel(&shared.next, count, move |number| {
+        let shared = Arc::clone(&attackers);
+        async move { stream(&shared, &mut Dice::new(number)).await.is_ok() }
+    });
+    Ok(taken.await?.iter().filter(|taken| !**taken).count() as u64)
 }
 
 /// One connection. What the relay answers is its own affair; only that it takes it is asked.

@@ -17,7 +17,6 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::args::Cli;
@@ -28,8 +27,8 @@ use crate::relay::{Dial, PATIENCE, Relay};
 use crate::report::Report;
 use crate::watch::Rest;
 
-/// How many strangers there are at a time.
-const AT_A_TIME: u64 = 64;
+use super::AT_A_TIME;
+
 /// One stranger in so many goes on to a login, if it is let.
 const LOGS_IN: u64 = 500;
 /// How many connections come through the proxy.
@@ -53,7 +52,7 @@ struct Shared {
     relay: Relay,
     hello: Vec<u8>,
     proxy: Ipv4Addr,
-    next: AtomicU64,
+    next: Arc<AtomicU64>,
     not_taken: AtomicU64,
     answered: AtomicU64,
 }
@@ -68,7 +67,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         hello: client_hello()?,
         // Where there is no proxy, nobody comes from here.
         proxy: cli.proxy.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        next: AtomicU64::new(0),
+        next: Arc::default(),
         not_taken: AtomicU64::new(0),
         answered: AtomicU64::new(0),
     });
@@ -82,7 +81,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     drop(admitted);
 
     let scale = format!("{count} headers of strangers, {AT_A_TIME} at a time");
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
     let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
     report.at_most("connections not taken", load(&shared.not_taken), 0);
     report.at_most("answered", load(&shared.answered), 0);
@@ -110,33 +109,22 @@ async fn believed(relay: &Relay) -> Result<Option<u64>> {
     Ok(metrics.count("derper_proxy_headers{outcome=\"client\"}"))
 }
 
-/// Sends `count` headers in all. The clients that were admitted behind one.
+/// Sends `count` headers. The clients that were admitted behind one.
 async fn attack(shared: &Arc<Shared>, count: u64) -> Result<Vec<Link>> {
-    let end = shared.next.load(Ordering::Relaxed) + count;
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_A_TIME {
-        let shared = Arc::clone(shared);
-        tasks.spawn(async move {
-            let mut admitted = Vec::new();
-            loop {
-                let number = shared.next.fetch_add(1, Ordering::Relaxed);
-                if number >= end {
-                    return admitted;
-                }
-                match stranger(&shared, number).await {
-                    Ok(link) => admitted.extend(link),
-                    Err(_) => {
-                        shared.not_taken.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-        });
-    }
+    let attackers = Arc::clone(shared);
+    let ended = super::in_parallel(&shared.next, count, move |number| {
+        let shared = Arc::clone(&attackers);
+        async move { stranger(&shared, number).await }
+    });
     let mut admitted = Vec::new();
-    while let Some(ended) = tasks.join_next().await {
-        admitted.extend(ended?);
+    for one in ended.await? {
+        match one {
+            Ok(link) => admitted.extend(link),
+            Err(_) => {
+                shared.not_taken.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
-    shared.next.store(end, Ordering::Relaxed);
     Ok(admitted)
 }
 

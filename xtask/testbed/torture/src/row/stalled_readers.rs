@@ -1,18 +1,21 @@
 //! Clients that no longer read what is sent to them, and their neighbours.
+//!
+//! Every second one is sent packets as long as they come over the network, the others long ones.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use derp_proto::{ClientFrame, NodePublic};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::args::Cli;
 use crate::link::Link;
 use crate::pairs::Pairs;
+use crate::process;
 use crate::random;
 use crate::relay::{Dial, Relay};
-use crate::report::Report;
+use crate::report::{Report, size, time};
 use crate::watch::{Peak, Rest, still_well};
 
 /// The first bytes of packets that relays let pass others (`disco/disco.go`).
@@ -22,10 +25,18 @@ const RECEIVE_BUFFER: u32 = 4096;
 /// Packets for each: more than its queues hold, and what the kernel takes.
 const PACKETS: usize = 80;
 const PACKET_LEN: usize = 60 << 10;
+const SMALL_PACKETS: usize = 2000;
+const SMALL_PACKET_LEN: usize = 1400;
 /// The most memory that waiting packets may take, in bytes.
 const MOST_GROWN: u64 = 512 << 20;
 /// By when a reader must be gone that takes nothing.
 const MOST_TIME: Duration = Duration::from_secs(4);
+/// A reader may pause for so long and stays.
+const LEAST_TIME: Duration = Duration::from_millis(1500);
+/// By how much they may slow their neighbours' packets.
+const MOST_SLOWER: u32 = 3;
+/// How long neighbours are watched before.
+const QUIET: Duration = Duration::from_secs(2);
 /// When it is sure that it never will be.
 const NEVER: Duration = Duration::from_secs(30);
 /// Clients that send to them.
@@ -40,7 +51,11 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         receive_buffer: Some(RECEIVE_BUFFER),
         ..Dial::default()
     };
-    let pairs = Pairs::start(&relay, neighbours, Duration::from_millis(50), 1200).await?;
+    let gap = Duration::from_millis(50);
+    let quiet = Pairs::start(&relay, neighbours, gap, 1200).await?;
+    sleep(QUIET).await;
+    let quiet = quiet.stop().await?;
+    let pairs = Pairs::start(&relay, neighbours, gap, 1200).await?;
     let senders = relay.clients(SENDERS, &Dial::default()).await?;
     let before = relay.settle(u64::MAX, Duration::from_secs(2)).await?;
     let (links, keys) = log_in(&relay, stalled, &dial).await?;
@@ -48,27 +63,54 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
 
     let peak = Peak::watch(relay.process);
     let start = Instant::now();
-    blast(senders, &keys).await?;
-    let blasted = start.elapsed();
-    let mut gone = Duration::ZERO;
-    while relay.process.files()? > before && gone < NEVER {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        gone = start.elapsed() - blasted;
-    }
+    let sending = tokio::spawn(blast(senders, keys));
+    let mut blasted = None;
+    let (mut first_gone, mut kernel) = (None, 0);
+    let gone = loop {
+        sleep(Duration::from_millis(50)).await;
+        if blasted.is_none() && sending.is_finished() {
+            blasted = Some(start.elapsed());
+        }
+        let open = relay.process.files()?;
+        if open < rest.files {
+            first_gone.get_or_insert(start.elapsed());
+        }
+        kernel = kernel.max(process::tcp_memory()?);
+        let gone = blasted.map_or(Duration::ZERO, |blasted| start.elapsed() - blasted);
+        if (blasted.is_some() && open <= before) || gone > NEVER {
+            break gone;
+        }
+    };
+    sending.await??;
+    let blasted = blasted.unwrap_or_default();
     let left = relay.process.files()?.saturating_sub(before);
     let most = peak.most();
     drop(links);
     let outcome = pairs.stop().await?;
 
-    let len = crate::report::size(PACKET_LEN as u64);
-    let sent = crate::report::time(blasted);
+    let len = size(PACKET_LEN as u64);
+    let sent = time(blasted);
     let scale = format!(
-        "{stalled} readers, {PACKETS} packets of {len} to each within {sent}, {neighbours} pairs beside"
+        "{stalled} readers, {PACKETS} packets of {len} or {SMALL_PACKETS} of {SMALL_PACKET_LEN} B \
+         to each within {sent}, {neighbours} pairs beside"
     );
-    let mut report = Report::new(cli.quick, scale);
+    let mut report = Report::new(cli.times(), scale);
     report.memory("grown", most.saturating_sub(rest.rss), MOST_GROWN);
     report.at_most("still there", left, 0);
     report.deadline("gone after", gone, MOST_TIME);
+    let first = first_gone.unwrap_or_default();
+    report.check(
+        format!("the first after {}", time(first)),
+        format!("≥ {}", time(LEAST_TIME)),
+        first >= LEAST_TIME,
+    );
+    report.tell(format!("the kernel's {}", size(kernel)));
+    let (p99, quiet) = (outcome.p99(), quiet.p99());
+    report.speed(
+        format!("neighbours' p99 {}, quiet {}", time(p99), time(quiet)),
+        format!("≤ {MOST_SLOWER} times that"),
+        p99 <= quiet.max(Duration::from_millis(1)) * MOST_SLOWER,
+    );
     report.at_most("neighbours' packets lost", outcome.lost + outcome.wrong, 0);
     report.at_most("neighbours closed", outcome.closed, 0);
     still_well(&relay, &mut report).await?;
@@ -101,18 +143,29 @@ async fn log_in(relay: &Relay, count: usize, dial: &Dial) -> Result<(Vec<Link>, 
 }
 
 /// Sends as fast as the relay takes it, packets of both kinds, to one reader after another.
-async fn blast(senders: Vec<Link>, keys: &[NodePublic]) -> Result<()> {
+async fn blast(senders: Vec<Link>, keys: Vec<NodePublic>) -> Result<()> {
     let mut tasks = JoinSet::new();
     for (n, mut link) in senders.into_iter().enumerate() {
-        let mine: Vec<_> = keys.iter().copied().skip(n).step_by(SENDERS).collect();
+        let mine: Vec<_> = keys
+            .iter()
+            .copied()
+            .enumerate()
+            .skip(n)
+            .step_by(SENDERS)
+            .collect();
         tasks.spawn(async move {
             let plain = vec![0x5a; PACKET_LEN];
             // 38 bytes more make it look like disco: a key and a nonce.
             let mut disco = DISCO.to_vec();
             disco.resize(PACKET_LEN, 0x5a);
-            for dst in mine {
-                for n in 0..PACKETS {
+            for (reader, dst) in mine {
+                let (packets, len) = match reader / SENDERS % 2 {
+                    0 => (PACKETS, PACKET_LEN),
+                    _ => (SMALL_PACKETS, SMALL_PACKET_LEN),
+                };
+                for n in 0..packets {
                     let packet = if n % 2 == 0 { &plain } else { &disco };
+                    let packet = &packet[..len];
                     link.send(&ClientFrame::SendPacket { dst, packet }).await?;
                 }
             }

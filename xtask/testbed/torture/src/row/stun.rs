@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use derp_stun::{BindingRequest, BindingResponse, TxId};
+use tokio::time::Instant;
 
 use crate::args::Cli;
 use crate::random::Dice;
+use crate::relay::Relay;
 use crate::report::Report;
 use crate::watch::Rest;
 
@@ -16,6 +18,8 @@ const ATTACKERS: u64 = 4;
 const REQUESTS: u64 = 500;
 /// What may stay in memory, in bytes.
 const MOST_DRIFT: u64 = 1 << 20;
+/// How many datagrams an attacker sends before it is asked how many the relay has read.
+const ROUND: u64 = 100_000;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -30,21 +34,37 @@ struct Answers {
 pub(super) async fn run(cli: &Cli) -> Result<Report> {
     let relay = cli.relay()?;
     let port = cli.stun_port.context("--stun-port")?;
-    let datagrams: u64 = cli.scale(10_000_000, 400_000);
+    let wanted: u64 = cli.scale(10_000_000, 200_000);
+    let most_time = Duration::from_secs(cli.scale(480, 40));
+    let before = handled(&relay).await?;
     let rest = Rest::of(&relay).await?;
-    let attackers: Vec<_> = (0..ATTACKERS)
-        .map(|seed| tokio::task::spawn_blocking(move || attack(port, datagrams / ATTACKERS, seed)))
-        .collect();
-    let mut wrong = 0;
-    for attacker in attackers {
-        wrong += attacker.await??;
+    let (mut wrong, mut sent, mut read) = (0, 0, 0);
+    let start = Instant::now();
+    while read < wanted && start.elapsed() < most_time {
+        let attackers: Vec<_> = (0..ATTACKERS)
+            .map(|n| tokio::task::spawn_blocking(move || attack(port, ROUND, sent + n)))
+            .collect();
+        for attacker in attackers {
+            wrong += attacker.await??;
+        }
+        sent += ATTACKERS * ROUND;
+        read = match (handled(&relay).await?, before) {
+            (Some(now), Some(before)) => now.saturating_sub(before),
+            // A relay that does not tell has read what it was sent, as far as anybody knows.
+            _ => sent,
+        };
     }
     let v4 = ask(Ipv4Addr::LOCALHOST.into(), port)?;
     let v6 = ask(Ipv6Addr::LOCALHOST.into(), port)?;
 
     let mut report = Report::new(
-        cli.quick,
-        format!("{datagrams} datagrams, then {REQUESTS} requests over IPv4 and IPv6"),
+        cli.times(),
+        format!("{sent} datagrams, then {REQUESTS} requests over IPv4 and IPv6"),
+    );
+    report.speed(
+        format!("{read} read"),
+        format!("≥ {wanted}"),
+        read >= wanted,
     );
     report.at_most("hostile ones answered", wrong, 0);
     report.at_most("wrong answers", v4.wrong + v6.wrong, 0);
@@ -60,6 +80,15 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     );
     rest.check(&relay, &mut report, MOST_DRIFT).await?;
     Ok(report)
+}
+
+/// How many datagrams the relay has read, whatever they were; none where it does not tell.
+async fn handled(relay: &Relay) -> Result<Option<u64>> {
+    let metrics = relay.metrics().await?;
+    let tells = metrics
+        .count("stun_requests{disposition=\"not_stun\"}")
+        .is_some();
+    Ok(tells.then(|| metrics.sum("stun_requests", "")))
 }
 
 /// Sends what must not be answered; returns how often it was.
@@ -128,7 +157,8 @@ fn hostile(dice: &mut Dice) -> Vec<u8> {
     }
 }
 
-fn request(dice: &mut Dice) -> (TxId, [u8; 40]) {
+/// A request that is to be answered.
+pub(super) fn request(dice: &mut Dice) -> (TxId, [u8; 40]) {
     let mut id = [0; 12];
     id.copy_from_slice(&dice.fill(12));
     let txid = TxId::from_bytes(id);

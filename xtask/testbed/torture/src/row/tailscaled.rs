@@ -50,7 +50,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     tailscaled.abort();
 
     let mut report = Report::new(
-        cli.quick,
+        cli.times(),
         format!("{count} clients that leave after {}", time(PATIENCE)),
     );
     report.at_most("admitted", admitted as u64, 0);

@@ -59,7 +59,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
     recovery = recovery.max(recover(&relay, port, &good).await?);
 
     let mut report = Report::new(
-        cli.quick,
+        cli.times(),
         format!("{count} odd answers, one that is gone, one that hangs"),
     );
     let admitted: Vec<_> = [&odd, &gone, &hung]
