@@ -8,17 +8,19 @@
 //!
 //! No runtime. Which flags a program has, what its pages show and what its metrics
 //! are called is the program's affair. Only [`keyfile`], [`meshkey`] and [`secret_file`] touch
-//! files, and only [`logging::init`] changes the process.
+//! files, and only [`logging::init`] and [`process`] change the process.
 
 pub mod any_certificate;
 pub mod debug_access;
 pub mod exposition;
 pub mod goflag;
+mod impatient;
 pub mod keyfile;
 pub mod listen_addr;
 pub mod logging;
 pub mod meshkey;
 pub mod operators;
+pub mod process;
 pub mod secret_file;
 pub mod suggest;
 pub mod version;

@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::impatient::Impatient;
+
 /// How many connections there are at most; others wait.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a request may take to come.
@@ -58,7 +60,8 @@ where
     }
 }
 
-/// Answers the requests of one connection until it ends.
+/// Answers the requests of one connection until it ends. Whoever takes none of an answer for half a
+/// minute is left.
 ///
 /// # Errors
 /// The other side does not speak HTTP, or went away.
@@ -76,6 +79,51 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_LEN)
-        .serve_connection(TokioIo::new(stream), answer)
+        .serve_connection(TokioIo::new(Impatient::new(stream)), answer)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::impatient::WRITE_STALL;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_do_not_read_make_room_for_those_that_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // More than sockets take that nobody reads from.
+        let large = Bytes::from(vec![0; 16 << 20]);
+        let respond = move |request: Request<()>, _| {
+            let large = large.clone();
+            async move {
+                Response::new(match request.uri().path() {
+                    "/healthz" => Bytes::from_static(b"ok"),
+                    _ => large,
+                })
+            }
+        };
+        let serving = tokio::spawn(async move { match serve(listener, respond).await {} });
+        let ask = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream
+        };
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            silent.push(ask("/large").await);
+        }
+        let begin = Instant::now();
+        let mut answer = String::new();
+        let mut patient = ask("/healthz").await;
+        patient.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+        assert!(begin.elapsed() <= 2 * WRITE_STALL, "{:?}", begin.elapsed());
+        serving.abort();
+    }
 }

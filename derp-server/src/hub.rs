@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::agreement;
 use derp_proto::{KeyError, MeshKey, NodePrivate, NodePublic, SharedSecret};
@@ -44,6 +45,10 @@ pub(crate) struct Hub {
     mesh_keys: Vec<MeshKey>,
     tunables: RwLock<Arc<Tunables>>,
     lane_depth: AtomicUsize,
+    /// In milliseconds.
+    frame_timeout: AtomicUsize,
+    frame_bytes_per_second: AtomicUsize,
+    max_unknown_frame_len: AtomicUsize,
     next_conn: AtomicU64,
     stopping: watch::Sender<bool>,
     /// Empty where there are no workers; then tasks serve all connections.
@@ -77,6 +82,9 @@ impl Hub {
                 .expect("any 32 bytes are a key of X25519"),
             mesh_keys,
             lane_depth: AtomicUsize::new(0),
+            frame_timeout: AtomicUsize::new(0),
+            frame_bytes_per_second: AtomicUsize::new(0),
+            max_unknown_frame_len: AtomicUsize::new(0),
             tunables: RwLock::new(Arc::clone(&tunables)),
             next_conn: AtomicU64::new(1),
             stopping: watch::Sender::new(false),
@@ -88,8 +96,21 @@ impl Hub {
 
     /// Tells those who keep a number of their own.
     fn apply(&self, tunables: &Tunables) {
-        self.lane_depth
-            .store(tunables.lane_depth, Ordering::Relaxed);
+        let timeout = tunables.frame_timeout.as_millis();
+        for (number, value) in [
+            (&self.lane_depth, tunables.lane_depth),
+            (
+                &self.frame_timeout,
+                usize::try_from(timeout).unwrap_or(usize::MAX),
+            ),
+            (
+                &self.frame_bytes_per_second,
+                tunables.frame_bytes_per_second,
+            ),
+            (&self.max_unknown_frame_len, tunables.max_unknown_frame_len),
+        ] {
+            number.store(value, Ordering::Relaxed);
+        }
         self.queued.set_limit(tunables.queue_budget_bytes);
         self.unfinished.set_limit(tunables.max_unfinished_bytes);
         self.registry
@@ -182,6 +203,18 @@ impl Hub {
         self.lane_depth.load(Ordering::Relaxed)
     }
 
+    /// How long a frame of this length may take from its first byte to its last.
+    pub(crate) fn frame_patience(&self, len: u32) -> Duration {
+        let timeout = self.frame_timeout.load(Ordering::Relaxed) as u64;
+        let rate = self.frame_bytes_per_second.load(Ordering::Relaxed) as u64;
+        Duration::from_millis(timeout) + Duration::from_secs(u64::from(len) / rate.max(1))
+    }
+
+    /// The longest frame that is skipped, in bytes.
+    pub(crate) fn max_unknown_frame_len(&self) -> usize {
+        self.max_unknown_frame_len.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn tunables(&self) -> Arc<Tunables> {
         Arc::clone(&self.tunables.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -195,7 +228,10 @@ impl Hub {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *current, Arc::clone(&tunables));
-        let rates = |of: &Tunables| (of.client_rate, of.total_rate, of.group_rates.clone());
+        let rates = |of: &Tunables| {
+            let of_each = (of.client_rate, of.client_frame_rate, of.not_here_rate);
+            (of_each, of.total_rate, of.group_rates.clone())
+        };
         let changed = rates(&before) != rates(&tunables);
         if changed {
             // In the order in which the limits themselves changed.

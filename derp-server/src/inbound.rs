@@ -23,9 +23,6 @@ use crate::turn::{LIMITED_READ_SIZE, READ_SIZE, Turn};
 
 /// A change of home within this time after login is none: the client is merely starting.
 const SETTLING: Duration = Duration::from_secs(5);
-/// How long a frame may take from its first to its last byte: this much, and more by its length.
-pub(crate) const FRAME_PATIENCE: Duration = Duration::from_secs(10);
-const FRAME_BYTES_PER_SECOND: u64 = 2048;
 
 /// How far a client's bytes were understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +89,15 @@ impl Inbound {
 
     /// Comes under the limits that hold now; mesh peers are never limited.
     pub(crate) fn follow_limits(&mut self, hub: &Hub, now: Instant) {
+        self.not_here = None;
         if self.peer.is_mesh_peer() {
             return;
         }
         let none = Terms::default();
         let terms = self.terms.as_deref().unwrap_or(&none);
-        let everybodys = hub.tunables().client_rate;
+        let tunables = hub.tunables();
         let before = self.limiter.as_deref();
-        self.limiter = Limiter::new(terms, everybodys, &hub.rates, before, now).map(Box::new);
+        self.limiter = Limiter::new(terms, &tunables, &hub.rates, before, now).map(Box::new);
     }
 
     /// How many bytes are received at a time.
@@ -111,10 +109,9 @@ impl Inbound {
     }
 
     /// When what is unfinished must have come whole, if anything is.
-    pub(crate) fn frame_deadline(&self) -> Option<Instant> {
-        let seconds = u64::from(self.unfinished_len) / FRAME_BYTES_PER_SECOND;
+    pub(crate) fn frame_deadline(&self, hub: &Hub) -> Option<Instant> {
         self.unfinished_since
-            .map(|since| since + FRAME_PATIENCE + Duration::from_secs(seconds))
+            .map(|since| since + hub.frame_patience(self.unfinished_len))
     }
 
     /// Of the bytes that have come, so many wait for more, or none.
@@ -169,7 +166,11 @@ impl Inbound {
             let (ty, body) = match scanned {
                 Scanned::Frame { ty, body } => (ty, body),
                 Scanned::Skipped { ty, len, end } => {
-                    if let Some(due) = self.holds_back(len as usize, turn) {
+                    let (body, max) = (len as usize, hub.max_unknown_frame_len());
+                    if body > max {
+                        return Err(DecodeError::TooLong { ty, len: body, max }.into());
+                    }
+                    if let Some(due) = self.holds_back(body, turn) {
                         // It will be understood again from its beginning.
                         self.scanner = Scanner::new();
                         return Ok(Progress::Until(due));
@@ -340,7 +341,7 @@ impl Inbound {
                 }
                 Route::Unknown => {
                     turn.tally.dropped(DropReason::UnknownDest, kind, len);
-                    self.say_not_here(dst, kind, turn);
+                    self.say_not_here(dst, kind, hub, turn);
                     return;
                 }
             }
@@ -390,7 +391,7 @@ impl Inbound {
                 turn.tally
                     .dropped(DropReason::UnknownDestOnForward, kind, len);
                 // The other relay learns that it has no route here any more.
-                self.say_not_here(dst, kind, turn);
+                self.say_not_here(dst, kind, hub, turn);
                 return Ok(());
             }
         };
@@ -407,15 +408,18 @@ impl Inbound {
     }
 
     /// Tells the client that nobody with this key is here, as the reference does: for path
-    /// discovery only, three at once, and then one a second.
-    fn say_not_here(&mut self, dst: NodePublic, kind: PacketKind, turn: &mut Turn) {
+    /// discovery only, and not too often.
+    fn say_not_here(&mut self, dst: NodePublic, kind: PacketKind, hub: &Hub, turn: &mut Turn) {
         if kind != PacketKind::Disco {
             return;
         }
-        let limiter = self
-            .not_here
-            .get_or_insert_with(|| Box::new(TokenBucket::new(1.0, 3.0, turn.now)));
-        if limiter.take(1.0, turn.now).is_err() {
+        if self.not_here.is_none()
+            && let Some(rate) = hub.tunables().not_here_rate
+        {
+            self.not_here = Some(Box::new(TokenBucket::of(rate, turn.now)));
+        }
+        let bucket = self.not_here.as_mut();
+        if bucket.is_some_and(|bucket| bucket.take(1.0, turn.now).is_err()) {
             turn.tally.not_here_withheld += 1;
             return;
         }

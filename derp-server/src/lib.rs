@@ -183,7 +183,7 @@ pub use peer::ConnId;
 pub use proxy_protocol::{ProxyCounts, ProxyHeaderError, ProxyProtocol};
 pub use server::{ClientSnapshot, DrainPlan, DrainReport, Server, ServerBuilder};
 pub use socket::SocketOptions;
-pub use tunables::{GroupRates, Tunables};
+pub use tunables::{FrameRate, GroupRates, Tunables};
 
 /// What a packet carries on its way to a client: a frame header and the sender's key.
 pub(crate) const FRAME_OVERHEAD: usize = derp_proto::HEADER_LEN + derp_proto::KEY_LEN;

@@ -1,4 +1,4 @@
-//! What holds one client back: its own limit, its group's, and that of all clients.
+//! What holds one client back: its own limits, its group's, and that of all clients.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use derp_verify::RateLimit;
 use crate::rate_limit::{MIN_BURST_BYTES, TokenBucket};
 use crate::shared_rates::{SharedBucket, SharedRates};
 use crate::tally::Tally;
+use crate::tunables::Tunables;
 
 /// The limits that a client was admitted with.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 pub(crate) struct Limiter {
     own: Option<TokenBucket>,
+    /// Of frames, whatever their lengths.
+    frames: Option<TokenBucket>,
     group: Option<Arc<SharedBucket>>,
     total: Option<Arc<SharedBucket>>,
     /// The next frame has been booked, and may pass from then on.
@@ -33,26 +36,30 @@ impl Limiter {
     /// stays as full as it was.
     pub(crate) fn new(
         terms: &Terms,
-        everybodys: Option<RateLimit>,
+        tunables: &Tunables,
         shared: &SharedRates,
         before: Option<&Self>,
         now: Instant,
     ) -> Option<Self> {
-        let own = terms.rate.or(everybodys);
+        let own = terms.rate.or(tunables.client_rate);
         let own = own
             .filter(|rate| rate.bytes_per_second > 0)
             .map(|rate| TokenBucket::of_bytes(rate, now));
-        let before = before.and_then(|before| before.own.as_ref());
-        let own = match (own, before) {
-            (Some(own), Some(before)) if own.is_like(before) => Some(before.clone()),
-            (own, _) => own,
+        let kept = |new: Option<TokenBucket>, before: Option<&TokenBucket>| match (new, before) {
+            (Some(new), Some(before)) if new.is_like(before) => Some(before.clone()),
+            (new, _) => new,
         };
+        let own = kept(own, before.and_then(|before| before.own.as_ref()));
+        let frames = tunables.client_frame_rate;
+        let frames = frames.map(|rate| TokenBucket::of(rate, now));
+        let frames = kept(frames, before.and_then(|before| before.frames.as_ref()));
         let limited = |bucket: &Arc<SharedBucket>| bucket.is_limited().then(|| Arc::clone(bucket));
         let group = terms.group.as_ref().and_then(limited);
         let total = limited(shared.total());
-        let is_limited = own.is_some() || group.is_some() || total.is_some();
+        let is_limited = own.is_some() || frames.is_some() || group.is_some() || total.is_some();
         is_limited.then_some(Self {
             own,
+            frames,
             group,
             total,
             booked: None,
@@ -75,6 +82,11 @@ impl Limiter {
             self.booked = None;
             return None;
         }
+        let frames = self.frames.as_ref();
+        if let Some(wait) = frames.and_then(|frames| frames.wait_for(1.0, now)) {
+            tally.frame_rate_waited += 1;
+            return Some(now + wait);
+        }
         let bytes = (len as u64).min(MIN_BURST_BYTES);
         // Its own limit comes first: who is over that one takes nothing from others.
         if let Some(own) = &mut self.own
@@ -82,6 +94,10 @@ impl Limiter {
         {
             tally.rate_limit_waited += 1;
             return Some(now + wait);
+        }
+        if let Some(frames) = &mut self.frames {
+            let taken = frames.take(1.0, now);
+            debug_assert!(taken.is_ok(), "there is one");
         }
         let mut due = now;
         for (bucket, waited) in [

@@ -261,6 +261,7 @@ impl Metrics {
         });
         for (limit, waited) in [
             ("client", sum.rate_limit_waited),
+            ("frames", sum.frame_rate_waited),
             ("group", sum.group_rate_limit_waited),
             ("total", sum.total_rate_limit_waited),
         ] {
@@ -295,7 +296,7 @@ impl Metrics {
 }
 
 /// The names of what is counted without labels, and where it stands.
-const SUMS: [(&str, fn(&Tally) -> u64); 15] = [
+const SUMS: [(&str, SumOf); 15] = [
     ("derp_bytes_received", |sum| sum.bytes_received),
     ("derp_packets_received", |sum| sum.packets_received),
     ("derp_bytes_sent", |sum| sum.bytes_sent),
@@ -320,6 +321,7 @@ const SUMS: [(&str, fn(&Tally) -> u64); 15] = [
     }),
     ("derper_socket_writes", |sum| sum.writes),
 ];
+type SumOf = fn(&Tally) -> u64;
 
 /// The names of what is counted for each reason and kind, and where it stands.
 const DROPS: [(&str, DropCount); 2] = [

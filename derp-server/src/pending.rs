@@ -139,7 +139,7 @@ impl Pending<'_> {
     }
 
     /// Ready once its place is taken away.
-    pub(crate) fn poll_shed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_shed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut places = self.logins.lock();
         let Some(place) = places.taken.get_mut(&self.number) else {
             return Poll::Ready(());

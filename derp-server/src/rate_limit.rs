@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use derp_verify::RateLimit;
 
+use crate::tunables::FrameRate;
+
 /// The smallest burst that lets the longest frame pass: a packet and its key
 /// (`derp/derpserver/derpserver.go`).
 pub(crate) const MIN_BURST_BYTES: u64 = 65_536 + 32;
@@ -49,6 +51,11 @@ impl TokenBucket {
         (self.tokens + passed * self.per_second).min(self.burst)
     }
 
+    /// A bucket of things that are counted.
+    pub(crate) const fn of(rate: FrameRate, now: Instant) -> Self {
+        Self::new(rate.per_second, rate.burst.max(1.0), now)
+    }
+
     /// Takes a token for each byte; see [`Self::take`].
     #[expect(clippy::cast_precision_loss, reason = "no frame has 2^53 bytes")]
     pub(crate) fn take_bytes(&mut self, bytes: u64, now: Instant) -> Result<(), Duration> {
@@ -60,16 +67,23 @@ impl TokenBucket {
     /// # Errors
     /// How long it will be until they are. A request larger than the bucket counts as a full one.
     pub(crate) fn take(&mut self, n: f64, now: Instant) -> Result<(), Duration> {
-        let n = n.min(self.burst);
-        self.tokens = self.left_at(now);
-        self.filled_at = self.filled_at.max(now);
-        if self.tokens >= n {
-            self.tokens -= n;
-            return Ok(());
+        if let Some(wait) = self.wait_for(n, now) {
+            return Err(wait);
         }
-        let missing = (n - self.tokens) / self.per_second;
+        self.tokens = self.left_at(now) - n.min(self.burst);
+        self.filled_at = self.filled_at.max(now);
+        Ok(())
+    }
+
+    /// How long it will be until `n` tokens are there, if they are not.
+    pub(crate) fn wait_for(&self, n: f64, now: Instant) -> Option<Duration> {
+        let missing = n.min(self.burst) - self.left_at(now);
+        if missing <= 0.0 {
+            return None;
+        }
         // A millisecond more, so that rounding never makes the caller come too early.
-        Err(Duration::try_from_secs_f64(missing + 0.001).unwrap_or(Duration::from_secs(3600)))
+        let wait = Duration::try_from_secs_f64(missing / self.per_second + 0.001);
+        Some(wait.unwrap_or(Duration::from_secs(3600)))
     }
 }
 

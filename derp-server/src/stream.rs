@@ -90,6 +90,10 @@ impl Session {
             .as_mut()
             .expect("it is taken only when the session is dropped")
     }
+
+    fn frame_deadline(&self) -> Option<Instant> {
+        self.inbound.as_ref()?.frame_deadline(&self.hub)
+    }
 }
 
 impl Drop for Session {
@@ -171,15 +175,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Does what is due.
     fn on_time(&mut self, now: Instant) -> Result<(), SessionError> {
-        let inbound = self.session.inbound();
+        let Session { inbound, hub } = &mut self.session;
+        let inbound = inbound.as_mut().expect("the session lasts");
         if self.keep_alive_at <= now {
             inbound.forget_stale_route();
             inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
             self.keep_alive_at = now + self.keep_alive;
         }
         let is_paused = self.paused_until.is_some();
-        if !is_paused && inbound.frame_deadline().is_some_and(|at| at <= now) {
-            self.session.hub.metrics.gauges().frame_timeouts.add(1);
+        if !is_paused && inbound.frame_deadline(hub).is_some_and(|at| at <= now) {
+            hub.metrics.gauges().frame_timeouts.add(1);
             return Err(SessionError::UnfinishedFrame);
         }
         if self.paused_until.is_some_and(|at| at <= now) {
@@ -212,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             .zip(patience)
             .map(|(since, patience)| since + patience);
         let frame = match self.paused_until {
-            None => self.session.inbound().frame_deadline(),
+            None => self.session.frame_deadline(),
             Some(_) => None,
         };
         [write, frame, self.paused_until]

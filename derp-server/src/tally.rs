@@ -99,6 +99,8 @@ counters! {
     queued_packets,
     /// Times that a client was kept waiting by its rate limit.
     rate_limit_waited,
+    /// Times that it was by its limit of frames.
+    frame_rate_waited,
     /// Times that it was by its group's.
     group_rate_limit_waited,
     /// Times that it was by that of all clients.

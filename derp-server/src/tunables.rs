@@ -24,6 +24,15 @@ impl GroupRates {
     }
 }
 
+/// How often something may happen that has to do with a client's frames.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrameRate {
+    /// Times a second.
+    pub per_second: f64,
+    /// How many times at once; at least one.
+    pub burst: f64,
+}
+
 /// Limits and times that may change at any moment, for all clients at once.
 ///
 /// The defaults are those of the reference where it has them, and otherwise what keeps a public
@@ -44,6 +53,8 @@ pub struct Tunables {
     pub mesh_write_timeout: Duration,
     /// How fast each client may send, if that is limited; mesh peers never are.
     pub client_rate: Option<RateLimit>,
+    /// How many frames of any type each client may send, if that is limited; mesh peers never are.
+    pub client_frame_rate: Option<FrameRate>,
     /// How fast the clients of each group may send together, if that is limited.
     pub group_rates: GroupRates,
     /// How fast all clients may send together, if that is limited.
@@ -78,6 +89,15 @@ pub struct Tunables {
     /// How many bytes of frames that they have not finished clients may make the relay hold, all
     /// together. Beyond it, those that have held the most for the longest are closed.
     pub max_unfinished_bytes: usize,
+    /// How long a frame may take from its first byte to its last.
+    pub frame_timeout: Duration,
+    /// A frame has a second more for each so many bytes of its length.
+    pub frame_bytes_per_second: usize,
+    /// The longest frame of an unknown type that is skipped, in bytes; a longer one ends the
+    /// connection. More than [`derp_proto::MAX_SKIPPED_LEN`] means just that.
+    pub max_unknown_frame_len: usize,
+    /// How often each client may hear that nobody has the key that it seeks; `None` for each time.
+    pub not_here_rate: Option<FrameRate>,
     /// How often connections may come from one IPv4 address or one IPv6 network of 64 bits;
     /// `None` for as often as they like. It does not count those from this machine, from private
     /// networks and from trusted proxies, behind which there may be many.
@@ -117,6 +137,7 @@ impl Default for Tunables {
             write_timeout: Some(Duration::from_secs(2)),
             mesh_write_timeout: Duration::from_secs(30),
             client_rate: None,
+            client_frame_rate: None,
             group_rates: GroupRates::default(),
             total_rate: None,
             keep_alive: Duration::from_secs(60),
@@ -132,6 +153,13 @@ impl Default for Tunables {
             max_pending_bytes: 64 << 20,
             max_page_connections: 1024,
             max_unfinished_bytes: 64 << 20,
+            frame_timeout: Duration::from_secs(10),
+            frame_bytes_per_second: 2048,
+            max_unknown_frame_len: derp_proto::MAX_SKIPPED_LEN,
+            not_here_rate: Some(FrameRate {
+                per_second: 1.0,
+                burst: 3.0,
+            }),
             network_login_rate: Some(LoginRate {
                 per_second: 50.0,
                 burst: 500.0,

@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::admitted::{Admitted, Rest};
 use crate::error::SessionError;
 use crate::hub::Hub;
-use crate::inbound::{FRAME_PATIENCE, Inbound, Progress};
+use crate::inbound::{Inbound, Progress};
 use crate::inbox::{Inbox, Message};
 use crate::peer::{ConnId, Peer};
 use crate::receive::{Received, understand};
@@ -90,13 +90,13 @@ impl Conn {
     }
 
     /// Has somebody look when what is unfinished must have come whole.
-    fn watch_frame(&mut self, now: Instant, timers: &mut Timers) {
+    fn watch_frame(&mut self, now: Instant, hub: &Hub, timers: &mut Timers) {
         if !self.watches_frame
-            && let Some(due) = self.inbound.frame_deadline()
+            && let Some(due) = self.inbound.frame_deadline(hub)
         {
             self.watches_frame = true;
             // What comes behind a long frame may have to be there before that one had to be.
-            let look = due.min(now + FRAME_PATIENCE);
+            let look = due.min(now + hub.frame_patience(0));
             timers.set(look, self.inbound.peer.id, Timer::Frame);
         }
     }
@@ -343,15 +343,15 @@ impl Worker {
                 Timer::Write => self.watch_writes(at),
                 Timer::Frame => {
                     conn.watches_frame = false;
-                    match conn.inbound.frame_deadline() {
+                    match conn.inbound.frame_deadline(&self.hub) {
                         Some(due) if due <= now && !conn.is_kept_waiting() => {
                             self.hub.metrics.gauges().frame_timeouts.add(1);
                             self.end(at, Some(&SessionError::UnfinishedFrame));
                         }
                         Some(due) => {
                             conn.watches_frame = true;
-                            let look =
-                                due.clamp(now + Duration::from_secs(1), now + FRAME_PATIENCE);
+                            let look = due.min(now + self.hub.frame_patience(0));
+                            let look = look.max(now + Duration::from_secs(1));
                             self.timers.set(look, id, Timer::Frame);
                         }
                         None => {}
@@ -454,7 +454,7 @@ impl Worker {
         if closed {
             return Next::End(None);
         }
-        conn.watch_frame(turn.now, &mut self.timers);
+        conn.watch_frame(turn.now, &self.hub, &mut self.timers);
         if conn.inbound.take_has_answers() {
             let context = SendContext {
                 now: turn.now,

@@ -2,30 +2,14 @@
 
 use std::io;
 
+pub use derp_ops::process::raise_open_files;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getpriority_process, getrlimit, set_dumpable_behavior,
-    setpriority_process, setrlimit,
+    DumpableBehavior, getpriority_process, set_dumpable_behavior, setpriority_process,
 };
 
 /// How much nicer than the threads that relay packets those are that do all else: they get a
 /// third of the time where there is not enough for both.
 const NICER: i32 = 5;
-
-/// Lets the process open as many files as it may: each client is one. Go's runtime does it
-/// unasked, so operators of the reference never had to.
-///
-/// # Errors
-/// The system refuses.
-pub fn raise_open_files() -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    Ok(setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    )?)
-}
 
 /// Keeps private keys out of core dumps.
 ///
@@ -95,12 +79,5 @@ mod tests {
             .collect();
         // Other tests open and close files at the same time, but not so many.
         assert!(open_files().unwrap() >= before + 50);
-    }
-
-    #[test]
-    fn the_limit_of_open_files_is_raised_to_the_most() {
-        raise_open_files().unwrap();
-        let limit = getrlimit(Resource::Nofile);
-        assert_eq!(limit.current, limit.maximum);
     }
 }

@@ -49,6 +49,13 @@ impl Deadline {
         })
     }
 
+    /// The same, but no later than so long from now.
+    #[must_use]
+    pub fn within(self, total: Duration) -> Self {
+        let sooner = Self::after(total);
+        if sooner.at < self.at { sooner } else { self }
+    }
+
     /// How long there still is.
     #[must_use]
     pub fn remaining(self) -> Duration {
@@ -71,6 +78,13 @@ mod tests {
         assert_eq!(deadline.keep("waiting", ready(7)).await, Ok(7));
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(deadline.remaining(), Duration::from_secs(7));
+        let seconds = |n| {
+            deadline
+                .within(Duration::from_secs(n))
+                .remaining()
+                .as_secs()
+        };
+        assert_eq!((seconds(3), seconds(8)), (3, 7));
         let begin = Instant::now();
         let late = deadline
             .keep("waiting for nothing", pending::<()>())

@@ -17,6 +17,7 @@
 pub mod args;
 pub mod clock;
 pub mod config;
+mod connect;
 pub mod deadline;
 pub mod derpmap;
 pub mod outcome;

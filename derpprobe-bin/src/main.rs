@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use derp_ops::logging::{self, Logging};
+use derp_ops::process::raise_open_files;
 use derpprobe::args::{Args, Exit};
 use derpprobe::config::{Config, Vars};
 use derpprobe::probe::Prober;
@@ -42,6 +43,9 @@ fn start(config: Config) -> anyhow::Result<ExitCode> {
     logging::init(&Logging::default())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(err) = raise_open_files() {
+        tracing::warn!(error = %err, "cannot raise the limit of open files");
     }
     // One thread does: what probes wait for is the network. It is ready before anything is timed.
     let runtime = tokio::runtime::Builder::new_current_thread()

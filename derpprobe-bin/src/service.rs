@@ -91,7 +91,9 @@ impl Service {
             listener,
         } = self;
         let file = config.service.history_file.clone();
-        let known = file.clone().map(|path| history_file::read(&path));
+        let known = file
+            .clone()
+            .map(|path| history_file::read(&path, clock::wall()));
         let known = known.unwrap_or_else(|| Ok(std::collections::BTreeMap::new()));
         let known = known.unwrap_or_else(|err| {
             tracing::error!(

@@ -149,12 +149,6 @@ impl Subject {
         }
     }
 
-    /// Whether the probe is about a way from one node to another, or to the same one.
-    #[must_use]
-    pub const fn is_pair(&self) -> bool {
-        self.to.is_some()
-    }
-
     /// The labels of the reference's metrics besides the probe's name and class.
     #[must_use]
     pub fn labels(&self) -> Vec<(&'static str, String)> {

@@ -19,11 +19,12 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::args::PROGRAM;
+use crate::connect;
 use crate::deadline::{Deadline, TimedOut};
 use crate::trust::Trust;
 
@@ -203,10 +204,7 @@ impl Web {
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        let tcp = deadline.keep(
-            "connecting to the web server",
-            TcpStream::connect((host.as_str(), port)),
-        );
+        let tcp = deadline.keep("connecting to the web server", connected(&host, port));
         let tcp = tcp
             .await?
             .map_err(|err| WebError::Tcp(authority.clone(), err))?;
@@ -237,6 +235,15 @@ impl Web {
             Failed::Http(err) => WebError::Http(authority.clone(), err),
         })
     }
+}
+
+async fn connected(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = lookup_host((host, port)).await?;
+    let connected = connect::first(addresses.take(MOST_ADDRESSES)).await;
+    connected.map_err(|fault| match fault {
+        Some((_, err)) => err,
+        None => io::Error::new(io::ErrorKind::NotFound, "it has no address"),
+    })
 }
 
 fn path_of(url: &Uri) -> &str {
@@ -321,6 +328,8 @@ fn redirected(url: &Uri, response: &Response<Incoming>) -> Result<Uri, WebError>
 
 /// How often a server may say that the document is somewhere else.
 const MOST_REDIRECTS: usize = 5;
+/// How many addresses of a server are tried, whatever the resolver says.
+const MOST_ADDRESSES: usize = 8;
 
 #[cfg(test)]
 pub(crate) mod script;

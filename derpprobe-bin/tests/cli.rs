@@ -197,6 +197,43 @@ async fn nagios_gets_its_own_code() {
 }
 
 #[tokio::test]
+async fn as_many_files_are_opened_as_may_be() {
+    let program = env!("CARGO_BIN_EXE_derpprobe");
+    let line = format!(
+        "ulimit -S -n 256; exec {program} -listen=127.0.0.1:0 -derp-map=/nonexistent/map.json"
+    );
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", &line])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut running = command.spawn().expect("the program starts");
+    let mut log = BufReader::new(running.stderr.take().expect("piped")).lines();
+    let until_it_runs = async {
+        while let Some(line) = log.next_line().await.expect("text") {
+            if line.contains("the pages are there") {
+                return;
+            }
+        }
+        panic!("it ended");
+    };
+    let started = tokio::time::timeout(Duration::from_secs(60), until_it_runs).await;
+    started.expect("it starts");
+    let limits = format!("/proc/{}/limits", running.id().expect("it runs"));
+    let limits = std::fs::read_to_string(limits).expect("Linux tells");
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = open_files.expect("a limit").split_whitespace().collect();
+    let [_, _, _, soft, hard, _] = words[..] else {
+        panic!("{words:?}")
+    };
+    assert_eq!(soft, hard);
+}
+
+#[tokio::test]
 async fn a_service_runs_until_it_is_told_to_end() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_derpprobe"));
     command

@@ -7,6 +7,8 @@ mod support;
 mod map_checker;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use derp_client::CertPin;
 use derp_proto::{DerpMap, DerpNode, DerpRegion};
@@ -14,13 +16,15 @@ use derp_server::{MetricVisitor, Sample, Server, Value};
 use derp_verify::{Candidate, Verdict, Verifier, VerifyError, async_trait};
 use derpprobe::args::Args;
 use derpprobe::config::{Config, Vars};
-use derpprobe::plan::{PlanOptions, plan};
+use derpprobe::plan::{PlanOptions, Planned, plan};
 use derpprobe::probe::Prober;
 use derpprobe::progress::Progress;
 use derpprobe::run;
 use derpprobe::trust::Trust;
 use rustls::RootCertStore;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use support::authority::{Authority, Identity, self_signed, valid};
 use support::{Fleet, MESH_KEY, MapFile, node};
@@ -90,39 +94,120 @@ async fn kept_connections_serve_again_and_are_replaced_when_they_break() {
         cert_name: pin_of(&identity),
         ..node("n", "127.0.0.1", at)
     };
-    let mut map = DerpMap::default();
-    let region = DerpRegion {
-        region_id: 1,
-        region_code: "r".to_owned(),
-        nodes: vec![pinned],
-        ..DerpRegion::default()
-    };
-    map.regions.insert(1, Some(region));
-    let kinds = PlanOptions {
-        mesh: Some(std::time::Duration::from_secs(60)),
-        ..PlanOptions::default()
-    };
-    let planned = plan(&map, &kinds).expect("a plan");
-    let trust = Trust::of(RootCertStore::empty());
-    let prober = Prober::new(trust, None, derp_client::ProxyEnvironment::default());
-    let prober = prober.keeping_connections();
-    let run = async || {
-        let outcome = run::run_one(&prober, &planned[0]).await;
-        assert_eq!(outcome.result, Ok(()));
-        let facts = outcome.findings.facts.into_iter();
-        facts.map(|(what, _)| what).collect::<Vec<_>>()
-    };
+    let kept = KeptPair::of(pinned);
     for _ in 0..3 {
-        assert!(run().await.is_empty());
+        assert!(kept.run().await.is_empty());
         assert_eq!(accepted(relay), 2);
     }
     for client in relay.clients() {
         relay.close_client(&client.key, "a test");
     }
-    assert_eq!(run().await, ["reconnected"]);
+    assert_eq!(kept.run().await, ["reconnected"]);
     assert_eq!(accepted(relay), 4);
-    assert!(run().await.is_empty());
+    assert!(kept.run().await.is_empty());
     assert_eq!(accepted(relay), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_connections_that_died_without_a_word_are_replaced_in_time() {
+    let mut fleet = Fleet::default();
+    let identity = self_signed("127.0.0.1", |_| ());
+    let at = fleet.relay(&identity, |server| server).await;
+    let way = Way::to(at).await;
+    let kept = KeptPair::of(DerpNode {
+        cert_name: pin_of(&identity),
+        ..node("n", "127.0.0.1", way.at)
+    });
+    for _ in 0..2 {
+        assert!(kept.run().await.is_empty());
+    }
+    way.swallow();
+    assert_eq!(kept.run().await, ["reconnected"]);
+    assert!(kept.run().await.is_empty());
+    assert_eq!(accepted(fleet.first()), 4);
+}
+
+/// The relay probe at one node, over connections that are kept.
+struct KeptPair {
+    prober: Prober,
+    planned: Planned,
+}
+
+impl KeptPair {
+    fn of(node: DerpNode) -> Self {
+        let region = DerpRegion {
+            region_id: 1,
+            region_code: "r".to_owned(),
+            nodes: vec![node],
+            ..DerpRegion::default()
+        };
+        let mut map = DerpMap::default();
+        map.regions.insert(1, Some(region));
+        let kinds = PlanOptions {
+            mesh: Some(std::time::Duration::from_secs(60)),
+            ..PlanOptions::default()
+        };
+        let trust = Trust::of(RootCertStore::empty());
+        let prober = Prober::new(trust, None, derp_client::ProxyEnvironment::default());
+        Self {
+            prober: prober.keeping_connections(),
+            planned: plan(&map, &kinds).expect("a plan").remove(0),
+        }
+    }
+
+    /// Runs the probe, which is good; what it found.
+    async fn run(&self) -> Vec<&'static str> {
+        let outcome = run::run_one(&self.prober, &self.planned).await;
+        assert_eq!(outcome.result, Ok(()));
+        let facts = outcome.findings.facts.into_iter();
+        facts.map(|(what, _)| what).collect()
+    }
+}
+
+/// A way to a relay on which bytes can get lost.
+struct Way {
+    at: SocketAddr,
+    /// How many connections there were.
+    begun: Arc<AtomicU32>,
+    /// Bytes of so many of them, the first, get lost.
+    dead: Arc<AtomicU32>,
+}
+
+impl Way {
+    async fn to(relay: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let way = Self {
+            at: listener.local_addr().expect("a bound socket"),
+            begun: Arc::default(),
+            dead: Arc::default(),
+        };
+        let (begun, dead) = (Arc::clone(&way.begun), Arc::clone(&way.dead));
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let number = begun.fetch_add(1, Relaxed);
+                let far = TcpStream::connect(relay).await.expect("the relay is there");
+                let (near, far) = (near.into_split(), far.into_split());
+                for (from, to) in [(near.0, far.1), (far.0, near.1)] {
+                    tokio::spawn(carry(from, to, number, Arc::clone(&dead)));
+                }
+            }
+        });
+        way
+    }
+
+    /// Everything that those who are connected send gets lost.
+    fn swallow(&self) {
+        self.dead.store(self.begun.load(Relaxed), Relaxed);
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u32, dead: Arc<AtomicU32>) {
+    let mut bytes = vec![0; 4096];
+    while let Ok(len @ 1..) = from.read(&mut bytes).await {
+        if number >= dead.load(Relaxed) && to.write_all(&bytes[..len]).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What came of it: the names of what is good, the lines of what is bad, and the exit code.
@@ -425,12 +510,12 @@ async fn a_probe_that_hangs_ends_and_says_what_it_waited_for() {
     let mut fleet = Fleet::default();
     let mute = fleet.mute().await;
     let map = MapFile::of(&[&[node("mute", "derp.test", mute)]]);
-    let flags = "-tls-interval 100ms -mesh-interval 100ms -bw-interval 100ms";
+    let flags = "-tls-interval 2500ms -mesh-interval 2500ms -bw-interval 2500ms";
     let seen = probe(&map, flags, Authority::new("Test").roots()).await;
     let bad = [
-        "derp/r1/mute/mute/bw: timeout after 80ms while connecting to the relay",
-        "derp/r1/mute/mute/mesh: timeout after 80ms while connecting to the relay",
-        "derp/r1/mute/tls: timeout after 80ms while waiting for the TLS handshake",
+        "derp/r1/mute/mute/bw: timeout after 2s while connecting to the relay",
+        "derp/r1/mute/mute/mesh: timeout after 2s while connecting to the relay",
+        "derp/r1/mute/tls: timeout after 2s while waiting for the TLS handshake",
     ];
     let good = vec!["derpmap-probe".to_owned()];
     assert_eq!(

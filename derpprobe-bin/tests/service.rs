@@ -204,6 +204,32 @@ async fn probes_are_run_when_somebody_asks() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_bad_is_answered_as_one() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let dead = node("n1", "127.0.0.1", gone.local_addr().expect("bound"));
+    drop(gone);
+    let map = MapFile::of(&[&[dead]]);
+    let flags = "-interval 1h -tls-interval 1h -mesh-interval 0";
+    let service = Running::start(&format!("{flags} -derp-map {}", map.url()));
+    service
+        .until("derp/r1/n1/tls", |probe| !probe["ended"].is_null())
+        .await;
+    let (code, words) = service
+        .get("/debug/probe-run?name=derp%2Fr1%2Fn1%2Ftls")
+        .await;
+    assert_eq!(code, 424, "{words}");
+    assert!(words.starts_with("Probe failed: cannot connect"), "{words}");
+    let (code, all) = service.get("/debug/probe-all").await;
+    let results: Value = serde_json::from_str(&all).expect("JSON");
+    let status = |name: &str| results["Results"][name]["ProbeInfo"]["Status"].clone();
+    assert_eq!(
+        (code, status("derp/r1/n1/tls"), status("derpmap-probe")),
+        (424, "failed".into(), "succeeded".into())
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn probes_come_and_go_with_the_map() {
     let mut fleet = Fleet::default();
     let (one, two) = (
@@ -272,22 +298,23 @@ async fn changes_are_posted_and_the_last_day_outlives_a_restart() {
         .expect("sent");
     drop(post);
     service.stop().await;
-    assert_eq!(pieces(&history), 1);
+    let before = runs(&history);
+    assert!(before > 0);
     // The next one adds to it.
     let service = Running::start(&flags);
     service
         .until("derp/r1/n1/tls", |probe| !probe["ended"].is_null())
         .await;
     service.stop().await;
-    assert!(pieces(&history) >= 1);
+    assert!(runs(&history) > before);
 }
 
-/// How many pieces of the last day the file has of the one probe.
-fn pieces(history: &Path) -> usize {
+/// How many runs of the one probe the file has in its pieces of the last day.
+fn runs(history: &Path) -> u64 {
     let text = std::fs::read_to_string(history).expect("a file");
     let document: Value = serde_json::from_str(&text).expect("JSON");
-    document["probes"]["derp/r1/n1/tls"]
-        .as_array()
-        .expect("a list")
-        .len()
+    let pieces = document["probes"]["derp/r1/n1/tls"].as_array();
+    let pieces = pieces.expect("a list").iter();
+    let counts = pieces.flat_map(|piece| [&piece[1], &piece[2]]);
+    counts.map(|count| count.as_u64().expect("a count")).sum()
 }

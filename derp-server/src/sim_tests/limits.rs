@@ -7,7 +7,7 @@ use derp_verify::RateLimit;
 
 use super::sim;
 use crate::sim::{ClientOptions, LINKS, Sim, SimClient, key};
-use crate::tunables::Tunables;
+use crate::tunables::{FrameRate, Tunables};
 
 #[test]
 fn a_rate_limit_holds_a_client_back_and_loses_nothing() {
@@ -75,6 +75,42 @@ fn frames_of_no_use_count_towards_a_limit_like_others() {
         assert_eq!(counts, [1, 2, 3, 3], "{link:?}");
         assert!(!a.is_closed());
     }
+}
+
+#[test]
+fn frames_may_be_limited_by_their_number() {
+    let mut sim = Sim::new(Tunables {
+        client_frame_rate: Some(FrameRate {
+            per_second: 2.0,
+            burst: 3.0,
+        }),
+        ..Tunables::default()
+    });
+    let [mut a, mut b] = [1, 2].map(|n| sim.plain(n));
+    for _ in 0..6 {
+        a.send_packet(b.key, b"small");
+    }
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        sim.pass(Duration::from_millis(505));
+        counts.push(b.packets().len());
+    }
+    assert_eq!(counts, [4, 1, 1]);
+    assert_eq!(sim.hub.metrics.sum().frame_rate_waited, 3);
+    sim.assert_ledger_balances();
+}
+
+#[test]
+fn how_long_frames_of_no_use_may_be_can_be_set() {
+    let mut sim = Sim::new(Tunables {
+        max_unknown_frame_len: 100,
+        ..Tunables::default()
+    });
+    let [mut a, mut b] = [1, 2].map(|n| sim.plain(n));
+    a.send_bytes(&[&[0x77, 0, 0, 0, 100][..], &[0; 100]].concat());
+    b.send_bytes(&[0x77, 0, 0, 0, 101]);
+    sim.run();
+    assert!(!a.is_closed() && b.is_closed());
 }
 
 /// The burst of a limit is a whole packet at least. At this rate the next takes 65.6 seconds.

@@ -139,6 +139,21 @@ fn an_unfinished_frame_is_not_waited_for_forever() {
 }
 
 #[test]
+fn how_long_a_frame_may_take_can_be_set() {
+    let mut sim = Sim::new(Tunables {
+        frame_timeout: Duration::from_secs(3),
+        frame_bytes_per_second: 1000,
+        ..Tunables::default()
+    });
+    let mut a = sim.plain(1);
+    a.send_bytes(&[0x04, 0, 0, 0x07, 0xd0, 1, 2, 3]);
+    sim.pass(Duration::from_millis(4999));
+    assert!(!a.is_closed());
+    sim.pass(Duration::from_secs(1));
+    assert!(a.is_closed());
+}
+
+#[test]
 fn a_frame_of_no_use_leaves_no_patience_for_what_comes_behind_it() {
     let unknown = [&[0x77, 0, 0x10, 0, 0][..], &[0; 1 << 20]].concat();
     for link in &LINKS[1..] {

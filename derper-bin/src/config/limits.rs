@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use derp_ops::goflag;
-use derp_server::{AcceptLimit, DrainPlan, LoginRate, SocketOptions, Tunables};
+use derp_server::{AcceptLimit, DrainPlan, FrameRate, LoginRate, SocketOptions, Tunables};
 
 use super::rates;
 use super::reader::Reader;
 use crate::settings::{
     ACCEPT_BURST, ACCEPT_LIMIT, CLIENT_INFO_BYTES, CLIENT_INFO_TIMEOUT, DRAIN_HARD_STOP,
-    DRAIN_SPREAD, HEAD_TIMEOUT, KEEP_ALIVE, KEEP_ALIVE_JITTER, KEY_BURST, KEY_CONNECTIONS,
-    KEY_RATE, LANE_PACKETS, LOGIN_TIMEOUT, LOGINS_PENDING, MAX_CLIENTS, MESH_WRITE_TIMEOUT,
-    NETWORK_BURST, NETWORK_RATE, PAGE_CONNECTIONS, PENDING_BYTES, PROXY_TIMEOUT, QUEUE_BYTES,
-    Setting, TCP_KEEPALIVE, TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT, TLS_OWN_RECORDS,
-    TLS_TIMEOUT, UNFINISHED_BYTES, VERIFY_TIMEOUT,
+    DRAIN_SPREAD, FRAME_BURST, FRAME_BYTES, FRAME_RATE, FRAME_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE,
+    KEEP_ALIVE_JITTER, KEY_BURST, KEY_CONNECTIONS, KEY_RATE, LANE_PACKETS, LOGIN_TIMEOUT,
+    LOGINS_PENDING, MAX_CLIENTS, MESH_WRITE_TIMEOUT, NETWORK_BURST, NETWORK_RATE, NOT_HERE_BURST,
+    NOT_HERE_RATE, PAGE_CONNECTIONS, PENDING_BYTES, PROXY_TIMEOUT, QUEUE_BYTES, Setting,
+    TCP_KEEPALIVE, TCP_UNSENT, TCP_USER_TIMEOUT, TCP_WRITE_TIMEOUT, TLS_OWN_RECORDS, TLS_TIMEOUT,
+    UNFINISHED_BYTES, UNKNOWN_FRAME_BYTES, VERIFY_TIMEOUT,
 };
 
 /// Go probes idle connections after so long where it is told 0.
@@ -58,6 +59,11 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     tunables.max_page_connections = reader.int(&PAGE_CONNECTIONS, 1..=1 << 20, COUNT);
     tunables.max_unfinished_bytes =
         size_or_an_eighth(reader, &UNFINISHED_BYTES, tunables.max_unfinished_bytes);
+    tunables.frame_timeout = reader.duration_above_zero(&FRAME_TIMEOUT);
+    tunables.frame_bytes_per_second = reader.size(&FRAME_BYTES, 1).map_or(1, to_usize);
+    tunables.max_unknown_frame_len = reader.size(&UNKNOWN_FRAME_BYTES, 0).map_or(0, to_usize);
+    tunables.client_frame_rate = frame_rate(reader, &FRAME_RATE, &FRAME_BURST);
+    tunables.not_here_rate = frame_rate(reader, &NOT_HERE_RATE, &NOT_HERE_BURST);
     tunables.network_login_rate = login_rate(reader, &NETWORK_RATE, &NETWORK_BURST);
     tunables.key_login_rate = login_rate(reader, &KEY_RATE, &KEY_BURST);
     tunables.max_connections_per_key = reader.int(&KEY_CONNECTIONS, 1..=1 << 20, COUNT);
@@ -110,6 +116,16 @@ fn login_rate(
         per_second,
         burst: burst.into(),
     })
+}
+
+/// The same of what has to do with frames.
+fn frame_rate(
+    reader: &mut Reader<'_>,
+    rate: &'static Setting,
+    burst: &'static Setting,
+) -> Option<FrameRate> {
+    login_rate(reader, rate, burst)
+        .map(|LoginRate { per_second, burst }| FrameRate { per_second, burst })
 }
 
 /// What was given, or else so many bytes, or an eighth of the memory that there is where that is

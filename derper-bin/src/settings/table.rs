@@ -75,7 +75,7 @@ settings! {
         "The address that STUN listens on, where that is not the one of listen.address: :: for \
          all. Behind a proxy the relay listens on 127.0.0.1, and STUN must not.");
     EXTRA_LISTENERS = Setting::new("listen.extra", Kind::List, "",
-        "Where to listen besides: unix:/path, :port, ip:port or [ip6]:port, served like \
+        "Additional addresses to listen on: unix:/path, :port, ip:port or [ip6]:port, served like \
          listen.address; with http: in front, as http:unix:/path, plain HTTP is served there.");
     UNIX_MODE = Setting::new("listen.unix_mode", Kind::Text, "0660",
         "Who may connect to Unix sockets, as for chmod.");
@@ -92,8 +92,8 @@ settings! {
         .flag(Group::Listening, "proxy-protocol-from", "CIDRS")
         .env("DERP_PROXY_PROTOCOL_FROM", &[]);
     TRUSTED_PROXIES = Setting::new("listen.trusted_proxies", Kind::List, "",
-        "The networks of proxies that end TLS, and whose HTTP header is believed about where a \
-         request comes from; unix for whoever connects to a Unix socket.")
+        "The networks of proxies that terminate TLS, and whose HTTP header is believed about where \
+         a request comes from; unix for whoever connects to a Unix socket.")
         .flag(Group::Listening, "trusted-proxies", "CIDRS").env("DERP_TRUSTED_PROXIES", &[]);
     TRUSTED_HEADER = Setting::new("listen.trusted_header", Kind::Text, "x-forwarded-for",
         "The header that they set: x-forwarded-for, x-real-ip or forwarded. The others are not \
@@ -114,7 +114,7 @@ settings! {
 
     TCP_UNSENT = Setting::new("tcp.unsent_bytes", Kind::Size, "128KiB",
         "How many bytes the kernel may hold for a client without having sent them; 0 for the \
-         system's own limit. With more, what a slow client gets is old.");
+         system's own limit. Larger values add latency for slow clients.");
 
     TCP_RTT_STATS = Setting::new("tcp.rtt_stats", Kind::Switch, "true",
         "Count the round-trip times of clients' connections every ten seconds, as the kernel \
@@ -247,8 +247,8 @@ settings! {
     HEADSCALE_REFUSE_EXPIRED = Setting::new("verify.headscale_refuse_expired", Kind::Switch,
         "false", "Turn away nodes whose keys have expired; needs an API key.");
     VERIFY_URL = Setting::new("verify.url", Kind::List, "",
-        "Admit whom the admission controller at this http, https or unix:///SOCKET:/PATH URL \
-         admits. For several give it several times, or a list with commas.")
+        "Admit the clients that the admission controller at this URL admits: http, https or \
+         unix:///SOCKET:/PATH. May be repeated, or a list with commas.")
         .flag(Group::Admission, "verify-url", "URL").env("DERP_VERIFY_URL", &[]).adds_up();
     VERIFY_URL_BEARER_FILE = Setting::new("verify.url_bearer_file", Kind::Path, "",
         "A file whose line proves to that controller who asks: sent as a bearer token. It is \
@@ -270,16 +270,15 @@ settings! {
          is cut off because a verifier does not answer.")
         .flag(Group::Admission, "verify-interval", "DURATION").env("DERP_VERIFY_INTERVAL", &[]);
     VERIFY_CACHE = Setting::new("verify.cache", Kind::Duration, "1m0s",
-        "How long a client that was admitted comes in again without being asked about; 0 for \
-         not at all.");
+        "How long an admission is remembered before the verifier is asked again; 0 for not at \
+         all.");
     VERIFY_STALE = Setting::new("verify.stale", Kind::Duration, "10m0s",
-        "How long a client that was admitted comes in again while a verifier does not answer; 0 \
-         for not at all.");
+        "How long an admission is remembered while a verifier does not answer; 0 for not at all.");
     VERIFY_FAIL = Setting::new("verify.fail", Kind::Text, "closed",
-        "What becomes of clients of whom nothing is known while a verifier cannot be reached: \
-         closed turns them away, open admits them.");
+        "Whether clients without a remembered verdict are admitted (open) or refused (closed) \
+         while a verifier does not answer.");
     REQUIRE_VERIFICATION = Setting::new("verify.required", Kind::Switch, "false",
-        "Do not start as an open relay: it is a mistake then to say nothing of who is admitted.")
+        "Refuse to start unless something decides who is admitted.")
         .flag(Group::Admission, "require-verification", "BOOL")
         .env("DERP_REQUIRE_VERIFICATION", &[]);
     VERIFY_CLIENTS = Setting::new("verify_clients", Kind::Switch, "false",
@@ -324,6 +323,16 @@ settings! {
          slowed down, nothing is dropped.");
     CLIENT_BURST = Setting::new("limits.client_burst_bytes", Kind::Size, "65568",
         "What one client may send at once, above limits.client_bytes_per_second; at least 65568.");
+    FRAME_RATE = Setting::new("limits.client_frames_per_second", Kind::Float, "0",
+        "How many frames, of whatever length, one client may send a second; 0 for no limit. A \
+         client over it is slowed down, nothing is dropped.");
+    FRAME_BURST = Setting::new("limits.client_frame_burst", Kind::Int, "1000",
+        "How many it may send at once, above limits.client_frames_per_second.");
+    NOT_HERE_RATE = Setting::new("limits.not_here_per_second", Kind::Float, "1",
+        "How often a second one client hears that nobody has the key that it seeks; 0 for each \
+         time.");
+    NOT_HERE_BURST = Setting::new("limits.not_here_burst", Kind::Int, "3",
+        "How often at once it hears that, above limits.not_here_per_second.");
     GROUP_RATES = Setting::new("limits.groups", Kind::List, "",
         "What the clients of a group may send a second, all together: GROUP=BYTES, as in \
          friends=10MiB, or GROUP=BYTES:BURST; * for every other group, each for itself. An \
@@ -334,14 +343,14 @@ settings! {
     TOTAL_BURST = Setting::new("limits.total_burst_bytes", Kind::Size, "65568",
         "What they may send at once, above limits.total_bytes_per_second; at least 65568.");
     LANE_PACKETS = Setting::new("limits.queued_packets_per_client", Kind::Int, "32",
-        "How many packets of each kind wait for a client whose connection takes none.")
+        "Packets of each kind (disco, other) queued for a client while its connection is blocked.")
         .env("TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH", &[]);
     QUEUE_BYTES = Setting::new("limits.queued_bytes", Kind::Size, "",
         "How many bytes wait for all clients together; the largest queues are cut first. Default: \
          256MiB, or an eighth of the memory that this process may use where that is less.");
     LOGINS_PENDING = Setting::new("limits.pending_logins", Kind::Int, "4096",
-        "How many connections may be on their way to a login; for one more, the oldest is closed \
-         that has said nothing.");
+        "Maximum number of logins in progress; for one more, the oldest that has said nothing is \
+         closed.");
     PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "",
         "How many bytes connections may hold that are on their way to a login, all together; \
          then the oldest are closed that have not proven a key. Default: 64MiB, or an eighth of \
@@ -354,6 +363,11 @@ settings! {
         "How many bytes of frames that are not finished clients may make the relay hold, all \
          together; then those that have held the most for the longest are closed. Default: 64MiB, \
          or an eighth of the memory that this process may use where that is less.");
+    FRAME_BYTES = Setting::new("limits.frame_bytes_per_second", Kind::Size, "2KiB",
+        "A frame may take timeouts.frame, and a second more for each so many bytes of its length.");
+    UNKNOWN_FRAME_BYTES = Setting::new("limits.unknown_frame_bytes", Kind::Size, "1MiB",
+        "The longest frame of an unknown type that is skipped, 1MiB at most; a longer one ends the \
+         connection.");
     NETWORK_RATE = Setting::new("limits.network_connections_per_second", Kind::Float, "50",
         "New connections a second from one IPv4 address or one IPv6 network of 64 bits; 0 for no \
          limit. Those from this machine, from private networks and from trusted proxies are not \
@@ -382,6 +396,9 @@ settings! {
         "From the relay's greeting to the client's answer.");
     VERIFY_TIMEOUT = Setting::new("timeouts.verify", Kind::Duration, "5s",
         "For finding out whether a client is admitted.");
+    FRAME_TIMEOUT = Setting::new("timeouts.frame", Kind::Duration, "10s",
+        "For a client's frame from its first byte to its last; longer ones have more, by \
+         limits.frame_bytes_per_second.");
     MESH_WRITE_TIMEOUT = Setting::new("timeouts.mesh_write", Kind::Duration, "30s",
         "How long a write to another relay of the region may take.");
     KEEP_ALIVE = Setting::new("timeouts.keep_alive", Kind::Duration, "1m0s",
@@ -412,7 +429,7 @@ settings! {
         .flag(Group::Pages, "unpublished-bootstrap-dns-names", "NAMES")
         .env("DERP_UNPUBLISHED_BOOTSTRAP_DNS_NAMES", &[]);
     ACE = Setting::new("http.ace", Kind::Switch, "false",
-        "Lead CONNECT requests that come over TLS to Tailscale's control servers, for nodes that \
+        "Proxy CONNECT requests that come over TLS to Tailscale's control servers, for nodes that \
          cannot reach those themselves.")
         .flag(Group::Pages, "ace", "BOOL").env("DERP_ACE", &[same("DERP_ACE_ENABLE")]);
     DEBUG_IP = Setting::new("debug.allowed_ip", Kind::Text, "",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use derp_server::{ForwardedHeader, LoginRate, ProxyProtocol, TrustedProxies, Tunables};
+use derp_server::{ForwardedHeader, FrameRate, LoginRate, ProxyProtocol, TrustedProxies, Tunables};
 use derper::config::{ExtraPlace, ListenAddr, Place};
 
 use crate::machine::{GOOD, Machine};
@@ -167,9 +167,19 @@ fn what_connections_may_cost_can_be_set() {
     let file = format!(
         "{PLAIN}[limits]\npending_login_bytes = \"1MiB\"\nunfinished_bytes = \"2MiB\"\npage_connections = 7\nnetwork_connections_per_second = 5\n\
          network_connection_burst = 50\nkey_logins_per_second = 0\nconnections_per_key = 2\n\
-         [timeouts]\nproxy_header = \"1s\"\n"
+         client_frames_per_second = 9\nnot_here_per_second = 0\nunknown_frame_bytes = 7\n\
+         frame_bytes_per_second = 8\n\
+         [timeouts]\nproxy_header = \"1s\"\nframe = \"2s\"\n"
     );
     let mut tunables = Tunables::default();
+    tunables.client_frame_rate = Some(FrameRate {
+        per_second: 9.0,
+        burst: 1000.0,
+    });
+    tunables.not_here_rate = None;
+    tunables.max_unknown_frame_len = 7;
+    tunables.frame_bytes_per_second = 8;
+    tunables.frame_timeout = Duration::from_secs(2);
     tunables.max_pending_bytes = 1 << 20;
     tunables.max_unfinished_bytes = 2 << 20;
     tunables.max_page_connections = 7;

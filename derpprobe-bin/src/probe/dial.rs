@@ -3,13 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
 
 use derp_proto::DerpNode;
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
 
+use crate::connect;
 use crate::deadline::{Deadline, TimedOut};
 
 /// A node that TCP does not reach.
@@ -37,20 +36,12 @@ pub enum DialFault {
 pub(super) async fn dial(node: &DerpNode, deadline: Deadline) -> Result<TcpStream, DialFault> {
     let port = node.derp_port().ok_or(DialFault::Port(node.derp_port))?;
     let looking = deadline.keep("looking up the node's name", addresses(node, port));
-    let mut first_fault = None;
-    for address in looking.await?? {
-        let connecting = timeout(EACH_ADDRESS, TcpStream::connect(address));
-        let err = match deadline
-            .keep("connecting to the node by TCP", connecting)
-            .await?
-        {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(err)) => err,
-            Err(late) => io::Error::new(io::ErrorKind::TimedOut, late),
-        };
-        first_fault.get_or_insert(DialFault::Tcp(address, err));
-    }
-    Err(first_fault.unwrap_or_else(|| DialFault::NoAddress(node.host_name.clone())))
+    let connecting = connect::first(looking.await??);
+    let connected = deadline.keep("connecting to the node by TCP", connecting);
+    connected.await?.map_err(|fault| match fault {
+        Some((address, err)) => DialFault::Tcp(address, err),
+        None => DialFault::NoAddress(node.host_name.clone()),
+    })
 }
 
 async fn addresses(node: &DerpNode, port: u16) -> Result<Vec<SocketAddr>, DialFault> {
@@ -116,13 +107,13 @@ impl<A: FromStr + Copy + Into<IpAddr>> Field<A> {
     }
 }
 
-/// Clients give a node 1.5 s; an operator's own way there may be longer.
-const EACH_ADDRESS: Duration = Duration::from_secs(3);
 /// How many addresses of a family are tried, whatever the resolver says.
 const MOST_ADDRESSES: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn node(host: &str, ipv4: &str, ipv6: &str) -> DerpNode {

@@ -20,6 +20,10 @@ const NEWS_AT_THE_LATEST: Duration = Duration::from_secs(2);
 /// How long to wait until the next packet, where the last one found nobody.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// For how long a packet over connections that were kept is waited for, and for no more than half of
+/// the run: where they have died without a word, new ones are to show that relaying works.
+const OVER_KEPT: Duration = Duration::from_secs(3);
+
 /// What is wrong with relaying.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -125,7 +129,8 @@ async fn probe_kept(
     if let (Some(from), Some(to)) = (sends.take(), receives.take()) {
         let first = FirstPackets::new();
         let mut ends = Ends { from, to, first };
-        match relay_one(&mut ends, deadline, findings).await {
+        let briefly = deadline.within(OVER_KEPT.min(deadline.remaining() / 2));
+        match relay_one(&mut ends, briefly, findings).await {
             Ok(again) => {
                 give_back(ends, again, &mut sends, &mut receives);
                 return Ok(());

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::history::History;
 use super::record::Record;
-use super::verdict::Change;
+use super::verdict::{Change, Verdict};
 use crate::outcome::Outcome;
 use crate::plan::MOST_PROBES;
 use crate::subject::Subject;
@@ -35,26 +35,31 @@ impl Board {
         }
     }
 
-    /// Adds a record, or begins it anew; its day is kept.
+    /// Adds a record, or begins it anew. Its day is kept, and what is held to be true of it: whoever
+    /// was told that it is bad is to hear when it is good again.
     pub(super) fn put(&self, name: &str, interval: std::time::Duration, subject: Arc<Subject>) {
         let mut records = self.records();
-        let history = match records.remove(name) {
-            Some(old) => old.history,
-            None => self.others().remove(name).unwrap_or_default(),
+        let (history, verdict) = match records.remove(name) {
+            Some(old) => (old.history, old.verdict),
+            None => {
+                let history = self.others().remove(name);
+                (history.unwrap_or_default(), Verdict::default())
+            }
         };
-        records.insert(name.to_owned(), Record::new(interval, subject, history));
+        let new = Record::new(interval, subject, history);
+        records.insert(name.to_owned(), Record { verdict, ..new });
     }
 
-    /// Takes a record away; its day is kept for a while.
-    pub(super) fn remove(&self, name: &str) {
-        let Some(old) = self.records().remove(name) else {
-            return;
-        };
+    /// Takes a record away; its day is kept for a while. What this changes for whoever was told of
+    /// it.
+    pub(super) fn remove(&self, now: SystemTime, name: &str) -> Option<Change> {
+        let old = self.records().remove(name)?;
         let mut others = self.others();
         others.insert(name.to_owned(), old.history);
         while others.len() > MOST_PROBES {
             others.pop_first();
         }
+        old.verdict.end(now)
     }
 
     /// Notes that a run begins.
@@ -111,6 +116,7 @@ impl Board {
 mod tests {
     use std::time::Duration;
 
+    use super::super::verdict::Now;
     use super::*;
     use crate::outcome::Findings;
 
@@ -132,13 +138,38 @@ mod tests {
         let subject = Arc::new(Subject::map());
         board.put("a", INTERVAL, Arc::clone(&subject));
         board.end(SystemTime::UNIX_EPOCH, bad("a", &subject), 2);
-        board.remove("a");
+        board.remove(SystemTime::UNIX_EPOCH, "a");
         assert!(board.look(BTreeMap::is_empty));
         board.put("a", INTERVAL, subject);
         let pieces = board.look_at("a", |record| {
             (record.history.pieces().len(), record.last.clone())
         });
         assert_eq!(pieces, Some((1, None)));
+    }
+
+    #[test]
+    fn whoever_heard_that_a_probe_is_bad_hears_how_that_ended() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let board = Board::default();
+        let put = || {
+            let subject = Arc::new(Subject::map());
+            board.put("a", INTERVAL, Arc::clone(&subject));
+            subject
+        };
+        let now = |change: Option<Change>| change.map(|change| change.now);
+        let old = put();
+        assert_eq!(now(board.end(epoch, bad("a", &old), 1)), Some(Now::Bad));
+        // The map's change is what mends it.
+        let mended = Outcome {
+            result: Ok(()),
+            ..bad("a", &put())
+        };
+        assert_eq!(now(board.end(epoch, mended, 1)), Some(Now::Good));
+        assert_eq!(now(board.remove(epoch, "a")), None);
+        let again = put();
+        assert_eq!(now(board.end(epoch, bad("a", &again), 1)), Some(Now::Bad));
+        assert_eq!(now(board.remove(epoch, "a")), Some(Now::Gone));
+        assert_eq!(now(board.remove(epoch, "a")), None);
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl Fleet {
             if stays {
                 planned.remove(name);
             } else if !planned.contains_key(name) {
-                self.board.remove(name);
+                self.forget(running);
             }
             stays
         });
@@ -267,6 +267,22 @@ impl Fleet {
             tracing::info!(ended, begun, probes = watched.len(), "the map's probes");
         }
         Ok(())
+    }
+
+    /// Takes a probe off the board that the map does not ask for any more.
+    fn forget(&self, probe: &Planned) {
+        let Some(change) = self.board.remove(clock::wall(), &probe.name) else {
+            return;
+        };
+        tracing::info!(probe = printable(&probe.name), "was bad, and is gone");
+        let outcome = Outcome {
+            name: probe.name.clone(),
+            subject: Arc::clone(&probe.subject),
+            took: Duration::ZERO,
+            result: Err("the map does not ask for it any more".to_owned()),
+            findings: Findings::default(),
+        };
+        self.news.tell(&outcome, change);
     }
 
     /// Runs the probe at its interval, first after `delay`.

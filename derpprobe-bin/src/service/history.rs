@@ -51,11 +51,13 @@ impl Piece {
 }
 
 impl History {
-    /// The history of these pieces, of which those count that are in order and within a day.
+    /// The history of these pieces, of which those count that are in order, within a day, and not of
+    /// a time that has not come `now`.
     #[must_use]
-    pub fn of(pieces: impl IntoIterator<Item = Piece>) -> Self {
+    pub fn of(pieces: impl IntoIterator<Item = Piece>, now: SystemTime) -> Self {
         let mut history = Self::default();
-        for piece in pieces {
+        let latest = latest(now);
+        for piece in pieces.into_iter().filter(|piece| piece.at <= latest) {
             if history.pieces.back().is_none_or(|last| last.at < piece.at) {
                 history.pieces.push_back(piece);
                 history.forget_before(piece.at);
@@ -64,13 +66,17 @@ impl History {
         history
     }
 
-    /// Adds what a run that ended now showed. Where the clock went back, it counts as of the last
-    /// piece.
+    /// Adds what a run that ended now showed. Where the clock went back a little, it counts as of the
+    /// last piece; pieces of a clock that was far ahead are forgotten.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a plot does not show what a float leaves out"
     )]
     pub fn add(&mut self, now: SystemTime, point: Point) {
+        let latest = latest(now);
+        while self.pieces.back().is_some_and(|last| last.at > latest) {
+            self.pieces.pop_back();
+        }
         let at = self.pieces.back().map_or(0, |last| last.at).max(piece(now));
         if self.pieces.back().is_none_or(|last| last.at < at) {
             self.pieces.push_back(Piece {
@@ -118,6 +124,11 @@ impl History {
             self.pieces.pop_front();
         }
     }
+}
+
+/// The latest piece that is believed: clocks are set, but not by hours.
+fn latest(now: SystemTime) -> u32 {
+    piece(now).saturating_add(PIECES / 24)
 }
 
 /// The piece that a time is in.
@@ -186,14 +197,33 @@ mod tests {
         history.add(at(3), Point::Bad);
         let pieces: Vec<_> = history.pieces().map(|last| (last.at, last.bad)).collect();
         assert_eq!(pieces, [(10, 2)]);
-        let again = History::of([10, 3, 11, 11].map(|at| Piece {
+        let again = [10, 3, 11, 11].map(|at| Piece {
             at,
             good: 1,
             bad: 0,
             mean: 0.0,
             worst: 0.0,
-        }));
+        });
+        let again = History::of(again, at(11));
         let pieces: Vec<_> = again.pieces().map(|last| last.at).collect();
         assert_eq!(pieces, [10, 11]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_stop_the_day() {
+        let mut history = History::default();
+        // Within the hour, and a year.
+        for piece in [100, 112, 100, 105_220, 101, 102] {
+            history.add(at(piece), Point::Bad);
+        }
+        let pieces: Vec<_> = history.pieces().map(|last| (last.at, last.bad)).collect();
+        assert_eq!(pieces, [(101, 1), (102, 1)]);
+
+        let mut ahead = History::default();
+        ahead.add(at(100), Point::Bad);
+        ahead.add(at(113), Point::Bad);
+        let known: Vec<_> = ahead.pieces().copied().collect();
+        let pieces = |now| History::of(known.clone(), at(now)).pieces().len();
+        assert_eq!((pieces(100), pieces(101)), (1, 2));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -47,11 +48,11 @@ pub enum HistoryError {
     },
 }
 
-/// Reads the file. Where there is none, nothing is known.
+/// Reads the file. Where there is none, nothing is known, nor is what is said of times to come.
 ///
 /// # Errors
 /// [`HistoryError`].
-pub fn read(path: &Path) -> Result<BTreeMap<String, History>, HistoryError> {
+pub fn read(path: &Path, now: SystemTime) -> Result<BTreeMap<String, History>, HistoryError> {
     let failed = |err| HistoryError::Io(path.to_owned(), err);
     let file = match File::open(path) {
         Ok(file) => BufReader::new(file.take(LONGEST)),
@@ -86,7 +87,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, History>, HistoryError> {
     };
     let probes = document.probes.into_iter();
     Ok(probes
-        .map(|(name, rows)| (name, History::of(rows.into_iter().map(of))))
+        .map(|(name, rows)| (name, History::of(rows.into_iter().map(of), now)))
         .collect())
 }
 
@@ -120,16 +121,19 @@ pub fn write(path: &Path, histories: &BTreeMap<String, History>) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::super::history::Point;
     use super::*;
+
+    /// When everything in these files is past, and not yet a day ago.
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
     #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.json");
-        assert_eq!(read(&path).unwrap(), BTreeMap::new());
+        assert_eq!(read(&path, NOW).unwrap(), BTreeMap::new());
         let mut history = History::default();
         for minute in 0..30 {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(minute * 60);
@@ -137,7 +141,7 @@ mod tests {
         }
         let histories = BTreeMap::from([("derp/r/n/tls".to_owned(), history)]);
         write(&path, &histories).unwrap();
-        assert_eq!(read(&path).unwrap(), histories);
+        assert_eq!(read(&path, NOW).unwrap(), histories);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -146,9 +150,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.json");
         fs::write(&path, "{\"version\":1,").unwrap();
-        let err = read(&path).unwrap_err().to_string();
+        let err = read(&path, NOW).unwrap_err().to_string();
         assert!(err.contains("is no history of this program"), "{err}");
-        assert_eq!(read(&path).unwrap(), BTreeMap::new());
+        assert_eq!(read(&path, NOW).unwrap(), BTreeMap::new());
         let aside = fs::read_to_string(folder.path().join("history.json.bad")).unwrap();
         assert_eq!(aside, "{\"version\":1,");
     }
@@ -159,6 +163,6 @@ mod tests {
         let path = folder.path().join("history.json");
         let text = "{\"version\":2,\"pieceSeconds\":300,\"probes\":{\"a\":[[1,1,0,0.5,0.5]]}}";
         fs::write(&path, text).unwrap();
-        assert_eq!(read(&path).unwrap(), BTreeMap::new());
+        assert_eq!(read(&path, NOW).unwrap(), BTreeMap::new());
     }
 }

@@ -14,11 +14,34 @@ pub struct Verdict {
     against: Option<(u32, SystemTime)>,
 }
 
+/// What a probe is that was something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Now {
+    /// It is good again.
+    Good,
+    /// It is bad.
+    Bad,
+    /// It was bad, and the map does not ask for it any more.
+    Gone,
+}
+
+impl Now {
+    /// As documents have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad => "bad",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// A verdict that is not what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     /// What it is now.
-    pub is_good: bool,
+    pub now: Now,
     /// Since when it is so: the end of the first run that said so.
     pub since: SystemTime,
     /// Since when it was otherwise; `None` where it was not known.
@@ -52,10 +75,21 @@ impl Verdict {
             since: Some(since),
             against: None,
         };
+        let now = if is_good { Now::Good } else { Now::Bad };
         Some(Change {
-            is_good,
+            now,
             since,
             was_since,
+        })
+    }
+
+    /// Hears that there are no more runs, which is a change for whoever was told that it is bad.
+    #[must_use]
+    pub fn end(&self, now: SystemTime) -> Option<Change> {
+        (self.is_good == Some(false)).then_some(Change {
+            now: Now::Gone,
+            since: now,
+            was_since: self.since,
         })
     }
 }
@@ -72,7 +106,7 @@ mod tests {
         let mut heard = |(n, result): (usize, char)| {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(n as u64);
             let change = verdict.hear(now, result == '+', runs)?;
-            Some((n, change.is_good))
+            Some((n, change.now == Now::Good))
         };
         results.chars().enumerate().filter_map(&mut heard).collect()
     }
@@ -96,10 +130,15 @@ mod tests {
         assert_eq!(
             verdict.hear(at(4), false, 2),
             Some(Change {
-                is_good: false,
+                now: Now::Bad,
                 since: at(3),
                 was_since: Some(at(1)),
             })
         );
+        let gone = verdict
+            .end(at(9))
+            .map(|change| (change.now, change.was_since));
+        assert_eq!(gone, Some((Now::Gone, Some(at(3)))));
+        assert_eq!(Verdict::default().end(at(9)), None);
     }
 }

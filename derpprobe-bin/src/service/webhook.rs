@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::news::Item;
+use super::verdict::Now;
 use crate::deadline::Deadline;
 use crate::output::outcome_json;
 use crate::report::{in_words, printable};
@@ -131,15 +132,26 @@ fn message(items: &[Item]) -> Bytes {
 
 fn line(Item { outcome, change }: &Item) -> String {
     let name = printable(&outcome.name);
-    match &outcome.result {
-        Err(why) if !change.is_good => format!("bad: {name}: {}", printable(why)),
-        _ => format!("good again: {name}"),
-    }
+    let line = match (change.now, &outcome.result) {
+        (Now::Good, _) => format!("good again: {name}"),
+        (Now::Bad, Ok(())) => format!("bad: {name}"),
+        (now, Err(why)) => format!("{}: {name}: {}", now.as_str(), printable(why)),
+        (Now::Gone, Ok(())) => format!("gone: {name}"),
+    };
+    as_chat_text(&line)
+}
+
+/// Text without what chat servers take for links and mentions: Slack has entities for these three
+/// characters and no others.
+fn as_chat_text(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn change(Item { outcome, change }: &Item) -> Value {
     let mut value = outcome_json(outcome);
-    value["state"] = if change.is_good { "good" } else { "bad" }.into();
+    value["state"] = change.now.as_str().into();
     value["since"] = format_rfc3339_seconds(change.since).to_string().into();
     if let Some(since) = change.was_since {
         value["wasSince"] = format_rfc3339_seconds(since).to_string().into();
@@ -172,7 +184,7 @@ mod tests {
         };
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_425_262);
         let change = Change {
-            is_good: result.is_ok(),
+            now: if result.is_ok() { Now::Good } else { Now::Bad },
             since,
             was_since: None,
         };
@@ -247,6 +259,25 @@ mod tests {
         assert_eq!((requests.len(), posts), (2, (1, 0)));
         let (requests, posts) = told(&changes, &["403 Forbidden"]).await;
         assert_eq!((requests.len(), posts), (1, (0, 1)));
+    }
+
+    #[test]
+    fn what_servers_say_is_no_markup_for_chat_servers() {
+        let why = "<https://evil.test|click here> & <!channel>";
+        let (outcome, change) = item("derp/r/a/tls", Err(why));
+        let text = |now| {
+            let change = Change { now, ..change };
+            let outcome = outcome.clone();
+            let document: Value =
+                serde_json::from_slice(&message(&[Item { outcome, change }])).unwrap();
+            assert_eq!(document["changes"][0]["error"], why);
+            assert_eq!(document["changes"][0]["state"], now.as_str());
+            document["text"].as_str().unwrap().to_owned()
+        };
+        let escaped = "&lt;https://evil.test|click here&gt; &amp; &lt;!channel&gt;";
+        assert_eq!(text(Now::Bad), format!("bad: derp/r/a/tls: {escaped}"));
+        assert_eq!(text(Now::Gone), format!("gone: derp/r/a/tls: {escaped}"));
+        assert_eq!(text(Now::Good), "good again: derp/r/a/tls");
     }
 
     #[test]

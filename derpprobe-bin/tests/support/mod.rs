@@ -89,9 +89,14 @@ impl Fleet {
             self.tasks.spawn(async move { match mesh.run().await {} });
         }
         let is_up = |mesh: &Mesh| mesh.links().iter().all(LinkStatus::is_up);
-        while !meshes.iter().all(is_up) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let all_follow = async {
+            while !meshes.iter().all(is_up) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let patience = Duration::from_secs(60);
+        let followed = tokio::time::timeout(patience, all_follow).await;
+        followed.expect("the relays follow one another");
     }
 
     /// How many clients came in WebSockets to any of the relays.

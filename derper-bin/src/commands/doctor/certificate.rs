@@ -281,9 +281,10 @@ fn tell_key(meta: Option<&X509Certificate<'_>>, expected: &Expected<'_>, finding
     match (shown, expected.key) {
         (None, _) => findings.warn(
             CHECK,
-            "the chain does not end with the relay's key, so something else than a relay ends TLS",
-            "a proxy that ends TLS costs clients a round trip, and shows the relay its own address \
-             unless it is named by --trusted-proxies; docs/sharing-port-443.md has it pass TLS on",
+            "the chain does not end with the relay's key, so something else than a relay \
+             terminates TLS",
+            "a proxy that terminates TLS costs clients a round trip, and shows the relay its own \
+             address unless it is named by --trusted-proxies; docs/sharing-port-443.md has it pass TLS on",
         ),
         (Some(shown), Some(own)) if shown != own => findings.problem(
             CHECK,

@@ -102,8 +102,8 @@ fn judge(
         Outcome::Admitted { key, .. } | Outcome::TurnedAway { key } => *key,
         Outcome::Failed { what, is_upgrade } => {
             let remedy = if *is_upgrade {
-                "whatever answers passes no upgrade on: a proxy that ends TLS must pass the headers \
-                 Upgrade and Connection, and a CDN cannot; docs/sharing-port-443.md"
+                "whatever answers passes no upgrade on: a proxy that terminates TLS must pass the \
+                 headers Upgrade and Connection, and a CDN cannot; docs/sharing-port-443.md"
             } else {
                 "see the relay's log at this time, with --log-level info,derp_server=debug"
             };

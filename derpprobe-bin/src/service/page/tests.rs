@@ -276,25 +276,3 @@ fn a_large_fleet_is_a_page_that_browsers_can_show() {
     let page = html(&view(&records));
     assert!(page.len() < 1 << 20, "{}", page.len());
 }
-
-/// Writes pages to look at, where the variable names a folder.
-#[test]
-fn pages_to_look_at() {
-    let Some(folder) = std::env::var_os("DERPPROBE_PAGES") else {
-        return;
-    };
-    let folder = std::path::PathBuf::from(folder);
-    let broken = fleet(&["nyc", "fra", "sin"], 3);
-    let write = |name: &str, page: String| {
-        let page = page.replace("/style.css", "style.css");
-        std::fs::write(folder.join(name), page).unwrap();
-    };
-    write("overview.html", html(&view(&broken)));
-    write("region.html", region_html(&view(&broken), "fra").unwrap());
-    write(
-        "region-good.html",
-        region_html(&view(&broken), "nyc").unwrap(),
-    );
-    write("good.html", html(&view(&fleet(&["nyc", "fra"], 2))));
-    std::fs::write(folder.join("style.css"), STYLE).unwrap();
-}

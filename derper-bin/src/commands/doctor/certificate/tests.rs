@@ -138,7 +138,7 @@ fn a_chain_is_judged_as_clients_do() {
             None,
             3,
             warning,
-            "something else than a relay ends TLS",
+            "something else than a relay terminates TLS",
         ),
         (
             vec![other, meta.clone()],
