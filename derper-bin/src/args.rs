@@ -15,7 +15,7 @@ use derp_ops::version::Version;
 pub use self::commands::clap_command;
 use self::commands::{JSON, MAP, NAMES, URL, USAGE, subcommand};
 use crate::env::{self, Vars};
-use crate::settings::{ALL, Flag, Kind, Setting, VERSION};
+use crate::settings::{ALL, Flag, Group, Kind, Setting, VERSION};
 use crate::sources::{Given, Origin, Values};
 
 /// This program.
@@ -164,7 +164,7 @@ impl Args {
             let given = matches.try_get_many::<String>(flag.name).ok().flatten();
             if let Some(texts) = given {
                 let texts: Vec<&str> = texts.map(String::as_str).collect();
-                if setting.kind.needs_text() && texts.contains(&"") {
+                if needs_text(setting, &flag) && texts.contains(&"") {
                     return Err(usage_error(format_args!(
                         "-{} is given nothing; it takes {}",
                         flag.name,
@@ -190,6 +190,13 @@ impl Args {
             }),
         }
     }
+}
+
+/// Whether a flag that is given nothing is a mistake. Our own flags for admission are among them: a
+/// variable of a script that is not set must not make an open relay. The reference's
+/// `-verify-client-url=` says that there is none.
+fn needs_text(setting: &Setting, flag: &Flag) -> bool {
+    setting.kind.needs_text() || (setting.in_file && flag.group == Group::Admission)
 }
 
 fn flag_table() -> FlagTable {
@@ -346,6 +353,13 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_text_says_that_there_is_none() {
+        let args = parse("-verify-client-url= -home= -mesh-psk-file=").unwrap();
+        let texts: Vec<_> = flags(&args).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["", "", ""]);
+    }
+
+    #[test]
     fn lists_of_our_own_add_up() {
         let args = parse("--verify-tailscaled /a -verify-tailscaled=/b,/c").unwrap();
         assert_eq!(
@@ -440,6 +454,14 @@ mod tests {
             (
                 "-tcp-write-timeout=",
                 "-tcp-write-timeout is given nothing; it takes a duration, such as 15s",
+            ),
+            (
+                "--allowlist=",
+                "-allowlist is given nothing; it takes a path",
+            ),
+            (
+                "--verify-url https://x --verify-url=",
+                "-verify-url is given nothing; it takes texts with commas between them",
             ),
             (
                 "-version=",
