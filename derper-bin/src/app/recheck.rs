@@ -67,6 +67,7 @@ pub(super) async fn keep_admission(admit: Arc<Admit>, server: Server, rechecks: 
             () = round.at_changes(&lists_changed) => {}
             () = round.now_and_then() => {}
             () = round.at_ends() => {}
+            () = round.forget_who_left() => {}
             replaced = current.changed() => if replaced.is_err() { return },
         }
         are_new = true;
@@ -157,8 +158,6 @@ impl Round<'_> {
             ticks.tick().await;
             let mut clients = self.server.clients();
             if slot == 0 {
-                let here = clients.iter().map(|client| client.key).collect();
-                self.verifiers.admitters().retain(&here);
                 let unanswered = self.rechecks.no_answer.load(Ordering::Relaxed);
                 silence.look(unanswered, Instant::now());
             }
@@ -176,6 +175,17 @@ impl Round<'_> {
             let mut clients = self.server.clients();
             clients.retain(|client| ended.contains(&client.key));
             self.ask_about(clients, true).await;
+        }
+    }
+
+    /// Forgets now and then who admitted clients that are gone.
+    async fn forget_who_left(&self) {
+        let mut ticks = interval(FORGET);
+        loop {
+            ticks.tick().await;
+            let clients = self.server.clients();
+            let here = clients.iter().map(|client| client.key).collect();
+            self.verifiers.admitters().retain(&here);
         }
     }
 
@@ -210,7 +220,7 @@ async fn ask(
     conn.socket_peer = client.addr;
     let mut candidate = Candidate::new(client.key, &conn);
     candidate.is_recheck = anew;
-    let admitter = verifiers.admitters().of(&client.key);
+    let admitter = verifiers.admitter_of(&client.key);
     candidate.admitted_by = admitter.as_deref();
     match verifiers.verify(&candidate).await {
         Ok(verdict) if verdict.allow => {
@@ -265,6 +275,8 @@ fn slots(every: Duration) -> u32 {
     u32::try_from(every.as_millis() / 250).map_or(MOST_SLOTS, |slots| slots.clamp(1, MOST_SLOTS))
 }
 
+/// How often it is looked who has left.
+const FORGET: Duration = Duration::from_secs(60);
 /// After how long it is told that there are no answers about clients that are connected.
 const SILENCE: Duration = Duration::from_secs(180);
 /// How long it takes at most from the end of a login to the client's place among the others.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use derp_proto::NodePublic;
 use derp_verify::{
     AllOf, AllowAll, AnyOf, CacheOptions, Cached, Candidate, Counted, Denied, Headscale,
     HttpConfigError, Verdict, Verifier, VerifyCounters, VerifyError,
@@ -145,6 +146,12 @@ impl Verifiers {
     /// Who admitted the clients that are here.
     pub(super) fn admitters(&self) -> &Admitters {
         &self.admitters
+    }
+
+    /// Who admitted the client that is here, if that is known, and is still asked by that name.
+    pub(super) fn admitter_of(&self, key: &NodePublic) -> Option<Arc<str>> {
+        let is_asked = |name: &Arc<str>| self.counters.iter().any(|it| it.name() == &**name);
+        self.admitters.of(key).filter(is_asked)
     }
 
     /// The ends of verdicts that hold for less than the interval.

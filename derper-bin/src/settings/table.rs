@@ -219,8 +219,8 @@ settings! {
     // Admission
     ALLOWLIST = Setting::new("verify.allowlist", Kind::Path, "",
         "Admit the clients whose keys are in this file: nodekey:… one a line, a JSON list, or the \
-         output of tailscale status --json. Followed while the relay runs; a file with nothing in it \
-         is refused, and # nobody admits nobody.")
+         output of tailscale status --json. Followed while the relay runs. A file with nothing in \
+         it is refused: a line that begins with # admits nobody.")
         .flag(Group::Admission, "allowlist", "FILE")
         .env("DERP_ALLOWLIST", &[same("DERPER_ALLOWLIST")]);
     DENYLIST = Setting::new("verify.denylist", Kind::Path, "",
@@ -241,7 +241,7 @@ settings! {
         .flag(Group::Admission, "verify-headscale-api-key-file", "FILE")
         .env("DERP_VERIFY_HEADSCALE_API_KEY_FILE", &[]);
     HEADSCALE_USERS = Setting::new("verify.headscale_users", Kind::List, "",
-        "Only the nodes of these users of the Headscale server; needs an API key.");
+        "Only the nodes of these users of the Headscale server, by name or as id:N; needs an API key.");
     HEADSCALE_TAGS = Setting::new("verify.headscale_tags", Kind::List, "",
         "Only nodes that have one of these tags, such as tag:relay; needs an API key.");
     HEADSCALE_REFUSE_EXPIRED = Setting::new("verify.headscale_refuse_expired", Kind::Switch,
