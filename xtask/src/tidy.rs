@@ -1,6 +1,7 @@
 //! Invariants of the architecture that the compiler does not keep. ARCHITECTURE.md lists them.
 
 mod links;
+mod sources;
 mod threats;
 
 use std::fs;
@@ -71,9 +72,6 @@ const BANNED: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// The files of the core that read the clock.
-const CLOCK_READERS: &[&str] = &["derp-server/src/clock.rs"];
-
 pub(crate) fn run() -> Result<()> {
     let metadata = MetadataCommand::new()
         .manifest_path(shell::root().join("Cargo.toml"))
@@ -87,6 +85,9 @@ pub(crate) fn run() -> Result<()> {
     for file in &files {
         check_file(file, &mut faults)?;
     }
+    sources::use_dependencies(&metadata, &mut faults)?;
+    sources::read_no_clock(&files, &mut faults)?;
+    sources::are_on_the_map(&mut faults)?;
     threats::tests_exist(&files, &mut faults)?;
     links::lead_somewhere(shell::root(), &mut faults)?;
     for fault in &faults {
@@ -165,14 +166,6 @@ fn check_file(file: &Path, faults: &mut Vec<String>) -> Result<()> {
             if line.contains(mark) {
                 fault(&format!("line {n} is marked as unfinished ({mark})"));
             }
-        }
-        if line.contains(concat!("tokio::time::Instant::", "now"))
-            && name.starts_with("derp-server/src")
-            && !CLOCK_READERS.contains(&name.as_str())
-        {
-            fault(&format!(
-                "line {n} reads the clock; derp-server/src/clock.rs does"
-            ));
         }
     }
     Ok(())

@@ -139,6 +139,7 @@ async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, status: &str
 mod tests {
     use tokio::io::{DuplexStream, duplex};
     use tokio::net::TcpListener;
+    use tokio::time::Instant;
 
     use super::*;
 
