@@ -278,9 +278,7 @@ async fn all_of_it_takes_ten_seconds_at_most() {
     else {
         panic!("{err:?}");
     };
-    assert!(
-        begin.elapsed() <= std::time::Duration::from_millis(10_001),
-        "{:?}",
-        begin.elapsed()
-    );
+    // Nobody gives up before, either.
+    let took = begin.elapsed().as_millis();
+    assert!((10_000..=10_001).contains(&took), "{took} ms");
 }

@@ -43,19 +43,25 @@ pub fn user() -> u32 {
 /// How many files the process has open, where the system tells.
 #[must_use]
 pub fn open_files() -> Option<u64> {
-    const FILES: &str = "/proc/self/fd";
+    open_files_in("/proc/self/fd")
+}
+
+fn open_files_in(folder: &str) -> Option<u64> {
     // Since Linux 6.2 the directory's size is their number: thousands need not be listed one by one.
-    let count = std::fs::metadata(FILES).ok()?.len();
+    let count = std::fs::metadata(folder).ok()?.len();
     if count > 0 {
         return Some(count);
     }
-    let files = std::fs::read_dir(FILES).ok()?;
+    let files = std::fs::read_dir(folder).ok()?;
     // One of them is the directory that is being read.
     Some((files.count() as u64).saturating_sub(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -70,14 +76,23 @@ mod tests {
         assert_eq!(getpriority_process(None).unwrap(), before);
     }
 
+    /// In another process, for in this one other tests open and close files at the same time.
     #[test]
     fn files_that_are_opened_are_counted() {
-        let before = open_files().unwrap();
-        assert!(before >= 3);
-        let _open: Vec<_> = (0..100)
-            .map(|_| std::fs::File::open("/dev/null").unwrap())
-            .collect();
-        // Other tests open and close files at the same time, but not so many.
-        assert!(open_files().unwrap() >= before + 50);
+        let opens = "echo; read go; exec 3</dev/null 4</dev/null 5</dev/null; echo; read end";
+        let mut command = Command::new("sh");
+        command.args(["-c", opens]).stdin(Stdio::piped());
+        let mut shell = command.stdout(Stdio::piped()).spawn().unwrap();
+        let folder = format!("/proc/{}/fd", shell.id());
+        let mut go_on = shell.stdin.take().unwrap();
+        let mut told = BufReader::new(shell.stdout.take().unwrap()).lines();
+        told.next().unwrap().unwrap();
+        let before = open_files_in(&folder).unwrap();
+        go_on.write_all(b"\n").unwrap();
+        told.next().unwrap().unwrap();
+        assert_eq!(open_files_in(&folder), Some(before + 3));
+        go_on.write_all(b"\n").unwrap();
+        assert!(shell.wait().unwrap().success());
+        assert!(open_files().unwrap() >= 3);
     }
 }

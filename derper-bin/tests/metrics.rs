@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -225,9 +226,16 @@ fn prometheus_takes_the_rules() {
     promtool.args(["test", "rules"]);
     promtool.args(["derper.rules.test.yaml", "derpprobe.rules.test.yaml"]);
     promtool.current_dir(here("../deploy/monitoring"));
-    let Ok(output) = promtool.output() else {
+    let output = match promtool.output() {
+        Ok(output) => output,
         // It comes with Prometheus, which not everybody has; CI does.
-        return;
+        Err(error) if std::env::var_os("CI").is_none() => {
+            // Unlike what macros print, this is seen although the test passes.
+            let said = "NOT TESTED, for promtool is missing: prometheus_takes_the_rules";
+            writeln!(std::io::stderr(), "{said} ({error})").unwrap();
+            return;
+        }
+        Err(error) => panic!("promtool: {error}"),
     };
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

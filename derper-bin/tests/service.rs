@@ -3,8 +3,9 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -173,43 +174,42 @@ fn a_service_manager_hears_how_the_relay_is() {
     assert_eq!(service.0.wait().unwrap().code(), Some(0));
 }
 
+/// A relay that is given a socket as systemd does it: as its third descriptor, with a name.
+fn with_socket(home: &Path, socket: &TcpListener) -> Service {
+    let mut command = Command::new("sh");
+    // The variable has to name the process that the relay will be.
+    command.args([
+        "-c",
+        "export LISTEN_PID=$$; exec \"$@\" 3<&0 </dev/null",
+        "sh",
+    ]);
+    command.arg(env!("CARGO_BIN_EXE_derper"));
+    command.args(["-a", "127.0.0.1:1", "-stun=false", "-c", "derper.key"]);
+    command.current_dir(home).env_clear().env("HOME", home);
+    command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "derp");
+    command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    Service(command.stderr(Stdio::null()).spawn().unwrap())
+}
+
 #[test]
 fn a_socket_that_the_service_manager_keeps_refuses_nobody_over_restarts() {
     let home = tempfile::tempdir().unwrap();
-    // It gives sockets away as systemd does, and starts the relay at the first connection.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let mut command = Command::new("systemd-socket-activate");
-    command
-        .args(["-l", &format!("127.0.0.1:{port}"), "--fdname=derp"])
-        .arg(env!("CARGO_BIN_EXE_derper"))
-        .args(["-a", "127.0.0.1:1", "-stun=false", "-c", "derper.key"])
-        .current_dir(home.path())
-        .env("HOME", home.path())
-        .stderr(Stdio::piped());
-    let Ok(child) = command.spawn() else {
-        // Only systemd has this tool; the names are tested beside the code.
-        return;
-    };
-    let mut service = Service(child);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let stderr = service.0.stderr.take().unwrap();
-    let mut lines = BufReader::new(stderr).lines();
-    lines.find(|line| {
-        line.as_ref()
-            .is_ok_and(|line| line.contains("Listening on"))
-    });
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    stream
-        .write_all(b"GET /derp/probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    for _ in 0..3 {
+        // Nobody is there who would accept it.
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        stream
+            .write_all(b"GET /derp/probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut service = with_socket(home.path(), &socket);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        service.signal(Signal::TERM);
+        assert_eq!(service.0.wait().unwrap().code(), Some(0));
+    }
 }

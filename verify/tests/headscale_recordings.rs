@@ -240,8 +240,9 @@ async fn a_server_that_is_killed_or_hangs_is_an_outage_and_comes_back() {
         let socket = dir.path().join("headscale.sock");
         let url = format!("unix://{}:{}", socket.display(), path.display());
         let mut options = HttpOptions::default();
+        let verify = HeadscaleVerify::new(&url, options.clone()).unwrap();
         options.timeout = Duration::from_millis(100);
-        let verify = HeadscaleVerify::new(&url, options).unwrap();
+        let impatient = HeadscaleVerify::new(&url, options).unwrap();
         let laptop = recording.key("laptop");
         let mut words = Vec::new();
         let answers = [
@@ -250,8 +251,10 @@ async fn a_server_that_is_killed_or_hangs_is_an_outage_and_comes_back() {
             Reply::Bytes(recording.answer("verify_laptop")),
         ];
         for answer in answers {
+            let hangs = matches!(answer, Reply::Hang);
             let fake = Fake::unix(&socket, move |_| answer.clone());
-            words.push(word(&ask(&verify, laptop).await));
+            let asked = if hangs { &impatient } else { &verify };
+            words.push(word(&ask(asked, laptop).await));
             fake.kill().await;
             words.push(word(&ask(&verify, laptop).await));
             fs::remove_file(&socket).unwrap();

@@ -139,7 +139,6 @@ async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, status: &str
 mod tests {
     use tokio::io::{DuplexStream, duplex};
     use tokio::net::TcpListener;
-    use tokio::time::Instant;
 
     use super::*;
 

@@ -6,6 +6,7 @@ use derp_proto::{ClientFrame, NodePublic};
 use derp_verify::RateLimit;
 
 use super::sim;
+use crate::inbox::Message;
 use crate::sim::{ClientOptions, LINKS, Sim, SimClient, key};
 use crate::tunables::{FrameRate, Tunables};
 
@@ -207,9 +208,52 @@ fn mesh_peers_are_never_limited_but_others_are_when_limits_change() {
         |got: &[(NodePublic, Vec<u8>)], key| got.iter().filter(|(src, _)| *src == key).count();
     let got = b.packets();
     assert_eq!((from(&got, mesh.key), from(&got, a.key)), (3, 1));
+    // Its next packet would be due in a minute.
     sim.hub.set_tunables(Tunables::default());
-    a.hang_up();
-    sim.pass(Duration::from_secs(1));
+    sim.run();
+    let got = b.packets();
+    assert_eq!((from(&got, mesh.key), from(&got, a.key)), (0, 2));
+    sim.assert_ledger_balances();
+}
+
+/// As in the reference, whose limiter stops waiting when the connection's context is cancelled. What
+/// a client sent before it hung up is still read by its limit, as long as nobody writes to it.
+#[test]
+fn a_client_that_is_held_back_goes_at_once_when_it_is_closed_or_takes_nothing_any_more() {
+    for link in LINKS {
+        for hangs_up in [true, false] {
+            let mut sim = sim();
+            let rate = Some(RateLimit {
+                bytes_per_second: 1000,
+                burst_bytes: 0,
+            });
+            let options = ClientOptions {
+                link,
+                rate,
+                ..Default::default()
+            };
+            let mut a = sim.connect(key(1), &options);
+            let mut b = sim.plain(2);
+            for _ in 0..3 {
+                a.send_packet(b.key, &[0; 65_536]);
+            }
+            sim.run();
+            assert_eq!(b.packets().len(), 1, "{link:?}");
+            match hangs_up {
+                true => {
+                    a.hang_up();
+                    b.send_packet(a.key, b"are you there?");
+                }
+                false => sim.worker_inbox().post(Message::Close(a.id)),
+            }
+            sim.run();
+            let case = format!("{link:?}, hangs up: {hangs_up}");
+            assert!(a.is_closed(), "{case}");
+            assert_eq!(sim.worker().conns(), 1, "{case}");
+            assert_eq!(sim.held_unfinished(), 0, "{case}");
+            sim.assert_ledger_balances();
+        }
+    }
 }
 
 #[test]

@@ -111,7 +111,14 @@ mod tests {
         for linked in ["derp-server", "rustls", "aws-lc-sys", "tokio"] {
             assert!(names.contains(linked), "{linked}");
         }
-        for other in ["proptest", "derper-bin", "xtask", "windows-sys"] {
+        for other in [
+            "proptest",
+            "rusqlite",
+            "libsqlite3-sys",
+            "derper-bin",
+            "xtask",
+            "windows-sys",
+        ] {
             assert!(!names.contains(other), "{other}");
         }
         let program = &bill["metadata"]["component"];
