@@ -131,7 +131,6 @@ fn line(row: &'static Row, contestant: &Contestant, options: &Options) -> Line {
         Needs::ProxyHeader
         | Needs::OneProxy
         | Needs::NoProxy
-        | Needs::JsonLog
         | Needs::Allowlist
         | Needs::AllowlistJsonLog
             if !contestant.is_ours =>

@@ -29,8 +29,6 @@ pub(super) enum Needs {
     EagerKeys,
     /// With a limit to how many connections it takes in a second.
     AcceptLimit,
-    /// With log lines in JSON.
-    JsonLog,
     /// With a list of those who are admitted.
     Allowlist,
     /// The same, with log lines in JSON.
@@ -92,7 +90,6 @@ pub(super) const ROWS: &[Row] = &[
     row("stun-hostile", "stun-hostile", Needs::AllAddresses),
     row("panic-isolation", "panic-isolation", Needs::PanickyRelay),
     row("log-volume", "log-volume", Needs::Tls),
-    row("log-volume-json", "log-volume", Needs::JsonLog),
     row("log-volume-denied", "log-volume-denied", Needs::Allowlist),
     row(
         "log-volume-denied-json",
@@ -169,7 +166,6 @@ impl Row {
                     "-accept-connection-burst=300".to_owned(),
                 ];
             }
-            Needs::JsonLog => prepared.flags = vec!["--log-format=json".to_owned()],
             Needs::Allowlist | Needs::AllowlistJsonLog => {
                 let list = place.join("allowlist").display().to_string();
                 // A key that nobody has, until the attacker writes its own.
