@@ -73,7 +73,7 @@ pub(super) async fn run(cli: &Cli) -> Result<Report> {
         }
         let open = relay.process.files()?;
         if open < rest.files {
-            first_gone.get_or_insert(start.elapsed());
+            first_gone.get_or_insert_with(|| start.elapsed());
         }
         kernel = kernel.max(process::tcp_memory()?);
         let gone = blasted.map_or(Duration::ZERO, |blasted| start.elapsed() - blasted);
