@@ -2,7 +2,8 @@
 //! operators give them flags ([`goflag`]) and secrets ([`keyfile`], [`meshkey`]), how they log
 //! ([`logging`]), where they listen ([`listen_addr`]) and answer operators ([`operators`]), how
 //! they show numbers ([`exposition`]) and to whom ([`debug_access`]), and how they look at servers
-//! that nobody vouches for ([`any_certificate`]).
+//! that nobody vouches for ([`any_certificate`]). And what each of them would have its own of: the
+//! wall clock ([`clock`]), text on pages ([`html`]) and guesses at mistyped words ([`suggest`]).
 //!
 //! # What is not here
 //!
@@ -11,9 +12,11 @@
 //! files, and only [`logging::init`] and [`process`] change the process.
 
 pub mod any_certificate;
+pub mod clock;
 pub mod debug_access;
 pub mod exposition;
 pub mod goflag;
+pub mod html;
 mod impatient;
 pub mod keyfile;
 pub mod listen_addr;

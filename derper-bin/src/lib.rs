@@ -23,7 +23,6 @@ pub mod ace;
 pub mod app;
 pub mod args;
 pub mod bootstrap_dns;
-pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod derpmap_hint;
@@ -46,3 +45,5 @@ pub mod sources;
 pub mod start;
 pub mod tls;
 mod usage;
+
+pub use derp_ops::clock;

@@ -15,7 +15,6 @@
 //! probes, sources of maps and forms of output besides the reference's.
 
 pub mod args;
-pub mod clock;
 pub mod config;
 mod connect;
 pub mod deadline;
@@ -32,6 +31,8 @@ pub mod sources;
 pub mod subject;
 pub mod trust;
 pub mod web;
+
+pub use derp_ops::clock;
 
 #[cfg(test)]
 #[path = "../tests/support/authority.rs"]

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use derp_ops::html::Escaped;
+
 use crate::look::{Age, Bytes, Client, Look, RoundTrip};
 
 /// How many clients are shown; nobody reads more, and a browser has to lay them all out.
@@ -141,26 +143,6 @@ fn push_verifiers(page: &mut String, look: &Look) {
 fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
     page.write_fmt(text)
         .expect("writing to a string cannot fail");
-}
-
-/// Text as it may stand in HTML, in an attribute too: clients' addresses come from headers, and
-/// problems from other relays.
-struct Escaped<'a>(&'a str);
-
-impl std::fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

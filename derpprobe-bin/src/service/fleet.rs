@@ -326,3 +326,51 @@ impl Drop for Task {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use derp_client::ProxyEnvironment;
+    use rustls::RootCertStore;
+
+    use super::*;
+    use crate::args::Args;
+    use crate::config::Vars;
+    use crate::plan::{FieldError, Job};
+    use crate::trust::Trust;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn intervals_in_which_the_machine_slept_are_not_made_up_for() {
+        let words = ["-derp-map", "/nonexistent/map.json", "-interval", "24h"];
+        let args = Args::parse(words.map(str::to_owned)).unwrap();
+        let config = Config::build(&args, &Vars::new()).unwrap();
+        let trust = Trust::of(RootCertStore::empty());
+        let prober = Prober::new(trust, None, ProxyEnvironment::default());
+        let board = Arc::new(Board::default());
+        let fleet = Fleet::start(config, prober, Arc::clone(&board), News::to_nobody());
+        // A probe that is bad without waiting for anything.
+        let planned = Planned {
+            name: "a".to_owned(),
+            interval: MINUTE,
+            subject: Arc::new(Subject::map()),
+            job: Job::Impossible(FieldError::StunPort {
+                node: "n".to_owned(),
+                port: -7,
+            }),
+        };
+        board.put("a", MINUTE, Arc::clone(&planned.subject));
+        let _watched = fleet.watch(Arc::new(Probe::of(planned)), Duration::ZERO);
+        let runs = async || {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            board.look_at("a", |record| record.totals.bad.count)
+        };
+        assert_eq!(runs().await, Some(1));
+        tokio::time::advance(100 * MINUTE + MINUTE / 2).await;
+        assert_eq!(runs().await, Some(2));
+        tokio::time::advance(MINUTE / 2).await;
+        assert_eq!(runs().await, Some(3));
+    }
+}

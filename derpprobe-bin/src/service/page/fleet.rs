@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use derp_ops::html::Escaped;
+
 use super::super::history::History;
 use super::super::record::Record;
 use super::state::State;
 use super::strip;
-use super::words::{Escaped, Latency, Rate};
+use super::words::{Latency, Rate};
 use super::{View, push};
 use crate::subject::{Class, Family, RegionName};
 

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use derp_ops::html::Escaped;
+
 use super::super::record::Record;
 use super::state::State;
-use super::words::{Escaped, Latency};
+use super::words::Latency;
 use super::{View, push};
 
 /// More nodes than fit on a page.

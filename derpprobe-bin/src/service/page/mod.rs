@@ -14,9 +14,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Arguments, Display, Formatter, Write};
 use std::time::{Duration, SystemTime};
 
+use derp_ops::html::Escaped;
+
 use self::fleet::{Regions, in_path};
 use self::state::{LastRuns, State};
-use self::words::{Age, Ago, Escaped};
+use self::words::{Age, Ago};
 use super::record::Record;
 use crate::args::PROGRAM;
 

@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::time::SystemTime;
 
+use derp_ops::html::Escaped;
+
 use super::super::history::{History, PIECES, piece};
 use super::push;
-use super::words::Escaped;
 
 /// The size of the picture, and where its lines are in it.
 const WIDTH: f64 = 720.0;

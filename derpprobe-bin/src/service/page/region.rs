@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use derp_ops::html::Escaped;
+
 use super::super::history::History;
 use super::super::record::Record;
 use super::fleet::{in_path, long, short};
 use super::matrix::push_matrix;
 use super::plot;
 use super::state::{LastRuns, State};
-use super::words::{Age, Ago, Escaped, Latency, Rate};
+use super::words::{Age, Ago, Latency, Rate};
 use super::{View, begin, end, push, push_bad};
 use crate::subject::{Class, Subject};
 

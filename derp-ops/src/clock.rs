@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-/// The time of day: for certificates, and for pages that tell it.
+/// The time of day: for the dates of certificates, and for pages and files that tell it.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "the program's one reading of the wall clock"
+    reason = "the programs' one reading of the wall clock"
 )]
 pub fn wall() -> SystemTime {
     SystemTime::now()
