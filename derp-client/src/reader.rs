@@ -64,10 +64,12 @@ impl ClientReader {
     /// Receives the next thing that the server sent, and answers pings meanwhile.
     ///
     /// Cancel safe: dropping the future loses nothing, also when it is dropped again and again,
-    /// as in a loop of `select!`.
+    /// as in a loop of `select!`. One that is kept and not polled for a while holds up nobody who
+    /// sends.
     ///
     /// # Errors
-    /// How the connection ended. From then on it is [`RecvError::ClosedHere`].
+    /// How the connection ended. From then on it is [`RecvError::ClosedHere`], also where the server
+    /// had sent more before the end: that is of a connection that is no more.
     pub async fn recv(&mut self) -> Result<Received, RecvError> {
         let received = self.next().await;
         if received.is_err() {
