@@ -240,7 +240,9 @@ async fn a_receiver_that_is_left_alone_with_a_pong_does_not_hold_up_what_is_sent
             }
         }
     };
-    let (sent, was_answered) = tokio::join!(writer.send(BOB, b"after"), read);
+    let both = async { tokio::join!(writer.send(BOB, b"after"), read) };
+    let done = timeout(60 * SECOND, both).await;
+    let (sent, was_answered) = done.expect("nobody waits for ever");
     sent.unwrap();
     assert!(was_answered);
 
