@@ -124,6 +124,8 @@ pub struct Surroundings {
     pub now: SystemTime,
     /// How many bytes of memory this process may use, where that is limited.
     pub memory_limit: Option<u64>,
+    /// How many files this process may have open, where that is limited.
+    pub file_limit: Option<u64>,
 }
 
 impl fmt::Debug for Surroundings {
@@ -133,6 +135,7 @@ impl fmt::Debug for Surroundings {
             .field("is_root", &self.is_root)
             .field("now", &self.now)
             .field("memory_limit", &self.memory_limit)
+            .field("file_limit", &self.file_limit)
             .finish_non_exhaustive()
     }
 }

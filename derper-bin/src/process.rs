@@ -4,7 +4,8 @@ use std::io;
 
 pub use derp_ops::process::raise_open_files;
 use rustix::process::{
-    DumpableBehavior, getpriority_process, set_dumpable_behavior, setpriority_process,
+    DumpableBehavior, Resource, getpriority_process, getrlimit, set_dumpable_behavior,
+    setpriority_process,
 };
 
 /// How much nicer than the threads that relay packets those are that do all else: they get a
@@ -38,6 +39,12 @@ pub fn is_root() -> bool {
 #[must_use]
 pub fn user() -> u32 {
     rustix::process::getuid().as_raw()
+}
+
+/// How many files the process may have open once the limit is raised, if that is limited.
+#[must_use]
+pub fn max_open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
 }
 
 /// How many files the process has open, where the system tells.

@@ -60,6 +60,7 @@ impl Start {
             is_root: process::is_root(),
             now: clock::wall(),
             memory_limit: memory::limit(),
+            file_limit: process::max_open_files(),
         }
     }
 }

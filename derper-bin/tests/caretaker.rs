@@ -54,6 +54,7 @@ fn config(dir: &Path, file: &str) -> Result<Config, String> {
         is_root: false,
         now: clock::wall(),
         memory_limit: None,
+        file_limit: None,
     };
     Config::build(gather(args, &Vars::new()), &surroundings).map_err(|err| err.to_string())
 }

@@ -50,6 +50,7 @@ pub fn derper_config(data: &[u8]) {
             is_root: false,
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             memory_limit: Some(1 << 30),
+            file_limit: None,
         };
         Config::build(gathered, &surroundings).map_err(|mistakes| {
             let mistakes: Vec<_> = mistakes.iter().collect();

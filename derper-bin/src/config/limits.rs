@@ -22,6 +22,10 @@ const GO_KEEPALIVE: Duration = Duration::from_secs(15);
 /// Clients give up after this long without a frame (`derp/derphttp/derphttp_client.go`).
 const CLIENT_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Open files that are no client's: listeners, and connections that are on their way or want pages.
+const MIN_OTHER_FILES: u64 = 256;
+const MAX_OTHER_FILES: u64 = 8192;
+
 const COUNT: &str = "a whole number above 0";
 
 /// How fast new connections are taken; `None` for as fast as they come.
@@ -70,9 +74,12 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
     let clients: usize = reader.int(
         &MAX_CLIENTS,
         0..=i64::MAX,
-        "a whole number, or 0 for no limit",
+        "a whole number, or 0 for as many as there may be open files for",
     );
-    tunables.max_clients = if clients == 0 { usize::MAX } else { clients };
+    tunables.max_clients = match clients {
+        0 => clients_by_files(reader.surroundings.file_limit),
+        clients => clients,
+    };
     tunables.max_client_info_len = reader.size(&CLIENT_INFO_BYTES, 256).map_or(0, to_usize);
     tunables.own_record_layer = reader.switch(&TLS_OWN_RECORDS);
     tunables.notsent_low_water = unsent(reader);
@@ -98,6 +105,16 @@ pub(super) fn tunables(reader: &mut Reader<'_>) -> Tunables {
         );
     }
     tunables
+}
+
+/// As many clients as may have files open beside all else: without any left, nobody could log in, and
+/// nothing else would work either.
+fn clients_by_files(file_limit: Option<u64>) -> usize {
+    let Some(files) = file_limit else {
+        return usize::MAX;
+    };
+    let others = (files / 8).clamp(MIN_OTHER_FILES, MAX_OTHER_FILES);
+    to_usize(files.saturating_sub(others).max(1))
 }
 
 /// How often something may happen, and how often at once; `None` for 0 times a second, which is no

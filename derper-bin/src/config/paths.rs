@@ -80,6 +80,7 @@ mod tests {
             is_root,
             now: SystemTime::UNIX_EPOCH,
             memory_limit: None,
+            file_limit: None,
         }
     }
 

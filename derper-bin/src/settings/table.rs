@@ -382,7 +382,8 @@ settings! {
         "How many connections one key may have; for one more, the oldest that is not active is \
          closed.");
     MAX_CLIENTS = Setting::new("limits.clients", Kind::Int, "0",
-        "How many clients there may be; 0 for no limit.");
+        "How many clients there may be; 0 for as many as the limit of open files allows, less an \
+         eighth for all else.");
     CLIENT_INFO_BYTES = Setting::new("limits.client_info_bytes", Kind::Size, "16KiB",
         "The longest information that a client may send of itself.");
     LOGIN_TIMEOUT = Setting::new("timeouts.login", Kind::Duration, "15s",

@@ -20,6 +20,7 @@ pub(crate) struct Machine {
     pub(crate) home: tempfile::TempDir,
     pub(crate) is_root: bool,
     pub(crate) memory_limit: Option<u64>,
+    pub(crate) file_limit: Option<u64>,
 }
 
 impl Machine {
@@ -29,6 +30,7 @@ impl Machine {
             home,
             is_root: false,
             memory_limit: None,
+            file_limit: None,
         };
         machine.write("derper.key", 0o600, KEY);
         machine.write("mesh.key", 0o600, MESH_KEY);
@@ -97,6 +99,7 @@ impl Machine {
             is_root: self.is_root,
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_305_600),
             memory_limit: self.memory_limit,
+            file_limit: self.file_limit,
         };
         (gather(args, &all), surroundings)
     }

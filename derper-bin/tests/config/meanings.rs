@@ -444,3 +444,22 @@ fn listing(dir: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[test]
+fn there_are_no_more_clients_than_open_files_allow() {
+    let clients = |file_limit, file: &str| {
+        let machine = Machine {
+            file_limit,
+            ..Machine::new()
+        };
+        let file = format!("tls.mode = \"off\"\nstate_dir = \"{{}}/s\"\n{file}");
+        machine.good("", &[], &file).tunables.max_clients
+    };
+    assert_eq!(clients(None, ""), usize::MAX);
+    assert_eq!(clients(Some(100), ""), 1);
+    assert_eq!(clients(Some(1024), ""), 768);
+    assert_eq!(clients(Some(1 << 14), ""), (1 << 14) - (1 << 11));
+    assert_eq!(clients(Some(1 << 20), ""), (1 << 20) - (1 << 13));
+    // Who says a number knows what it is for.
+    assert_eq!(clients(Some(1024), "limits.clients = 5000\n"), 5000);
+}

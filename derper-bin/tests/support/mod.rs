@@ -48,6 +48,7 @@ pub(crate) fn configured(dir: &std::path::Path, flags: &str, vars: &[(&str, &str
         is_root: false,
         now: now(),
         memory_limit: None,
+        file_limit: None,
     };
     Config::build(gather(args, &all), &surroundings).expect("a good configuration")
 }
