@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use rustix::net::{RecvFlags, SendFlags};
 
+use crate::delivered;
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::sim::MemoryWire;
-use crate::unconfirmed;
 
 /// Bytes in, bytes out; never waits. Shared by the worker that receives and by any that send.
 #[derive(Debug)]
@@ -45,12 +45,12 @@ impl Wire {
         }
     }
 
-    /// Bytes that were sent and that the other end has not confirmed, where that is known.
-    pub(crate) fn unconfirmed(&self) -> Option<u32> {
+    /// A number that changes when anything comes to the other end, where that is known.
+    pub(crate) fn delivered(&self) -> Option<u32> {
         match self {
-            Self::Socket(fd) => unconfirmed::bytes_of(fd),
+            Self::Socket(fd) => delivered::segments_of(fd),
             #[cfg(any(test, feature = "fuzzing"))]
-            Self::Memory(wire) => Some(wire.unconfirmed()),
+            Self::Memory(wire) => Some(wire.delivered()),
         }
     }
 

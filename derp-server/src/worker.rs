@@ -49,8 +49,8 @@ struct Conn {
     /// set under limits that hold no longer.
     resume_at: Option<Instant>,
     watches_frame: bool,
-    /// While the connection takes nothing: what its other end had not confirmed, and when.
-    unconfirmed: Option<(u32, Instant)>,
+    /// While the connection takes nothing: what had come to its other end, and when.
+    delivered: Option<(u32, Instant)>,
     keep_alive: Duration,
 }
 
@@ -77,13 +77,13 @@ impl Conn {
     /// When the client was last seen to take anything, whose connection has not taken anything
     /// since `blocked`. That is no sign by itself: the kernel takes bytes only for many.
     fn last_took(&mut self, blocked: Instant, now: Instant) -> Instant {
-        let Some(left) = self.inbound.peer.wire().and_then(Wire::unconfirmed) else {
+        let Some(delivered) = self.inbound.peer.wire().and_then(Wire::delivered) else {
             return blocked;
         };
-        match self.unconfirmed {
-            Some((before, since)) if blocked <= since && before <= left => since,
+        match self.delivered {
+            Some((before, since)) if before == delivered => since.max(blocked),
             _ => {
-                self.unconfirmed = Some((left, now));
+                self.delivered = Some((delivered, now));
                 now
             }
         }
@@ -234,7 +234,7 @@ impl Worker {
             ends: false,
             resume_at: None,
             watches_frame: false,
-            unconfirmed: None,
+            delivered: None,
             keep_alive: admitted.keep_alive,
         });
         debug_assert_eq!(token, at, "it is the vacant one");

@@ -27,6 +27,8 @@ struct State {
     inward: Vec<u8>,
     /// What the relay sent and the network has not taken.
     outward: Vec<u8>,
+    /// How often it took any of that.
+    takes: u32,
     /// How many bytes `outward` may hold.
     room: usize,
     /// A send found too little room, and no event has said that there is more.
@@ -46,6 +48,7 @@ impl MemoryWire {
             state: Mutex::new(State {
                 inward: Vec::new(),
                 outward: Vec::new(),
+                takes: 0,
                 room,
                 was_full: false,
                 widens_to: None,
@@ -99,8 +102,8 @@ impl MemoryWire {
         Ok(n)
     }
 
-    pub(crate) fn unconfirmed(&self) -> u32 {
-        u32::try_from(self.state().outward.len()).expect("networks hold little")
+    pub(crate) fn delivered(&self) -> u32 {
+        self.state().takes
     }
 
     pub(crate) fn shutdown(&self) {
@@ -125,6 +128,7 @@ impl MemoryWire {
         let mut state = self.state();
         let n = max.min(state.outward.len());
         let taken: Vec<_> = state.outward.drain(..n).collect();
+        state.takes = state.takes.wrapping_add(u32::from(n > 0));
         if n > 0 && state.outward.len() <= state.room / 2 {
             state.events.writable |= std::mem::take(&mut state.was_full);
         }

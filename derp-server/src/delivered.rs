@@ -1,8 +1,9 @@
-//! How much of what was sent over a TCP connection the other end has not confirmed, as the kernel
-//! counts it.
+//! How much of what was sent over a TCP connection has come to its other end, as the kernel counts
+//! it.
 //!
 //! The kernel takes bytes for a full connection only once there is room for many, so that a send
-//! does not tell a client that takes little from one that takes nothing. This does. It is asked of
+//! does not tell a client that takes little from one that takes nothing. This does, and it also
+//! counts what came behind something that was lost on the way. It is asked of
 //! `sock_diag(7)` and not of the descriptor, for which there is no safe call; and it is asked
 //! seldom: of connections alone that have taken nothing for a while.
 
@@ -22,15 +23,19 @@ const BY_FAMILY: u16 = 20;
 const REQUEST: u16 = 1;
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
+/// `INET_DIAG_INFO` of `linux/inet_diag.h`, as an attribute and as a wish for it.
+const INFO: u16 = 2;
+const WITH_INFO: u8 = 1 << (INFO - 1);
 /// Of `struct nlmsghdr`, and of `struct inet_diag_req_v2` behind it.
 const REQUEST_LEN: usize = 16 + 56;
-/// Where `idiag_wqueue` is in the answer: behind `struct nlmsghdr`, four bytes, `struct
-/// inet_diag_sockid`, and two numbers.
-const WRITE_QUEUE_AT: usize = 16 + 4 + 48 + 8;
+/// Where attributes begin in the answer: behind `struct nlmsghdr` and `struct inet_diag_msg`.
+const ATTRIBUTES_AT: usize = 16 + 72;
+/// Where `struct tcp_info` has `tcpi_delivered` (`linux/tcp.h`, since 4.18).
+const DELIVERED_AT: usize = 192;
 
-/// Bytes that were sent over `socket` and not confirmed. `None` where it is no connection of TCP,
-/// or the kernel does not say.
-pub(crate) fn bytes_of(socket: &OwnedFd) -> Option<u32> {
+/// How many segments that were sent over `socket` have come to its other end, modulo 2^32. `None`
+/// where it is no connection of TCP, or the kernel does not say.
+pub(crate) fn segments_of(socket: &OwnedFd) -> Option<u32> {
     let local = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
     let remote = SocketAddr::try_from(getpeername(socket).ok()??).ok()?;
     let answer = ask(&request(local, remote)).ok()?;
@@ -38,8 +43,22 @@ pub(crate) fn bytes_of(socket: &OwnedFd) -> Option<u32> {
     if ty != BY_FAMILY.to_ne_bytes() {
         return None;
     }
-    let bytes = answer.get(WRITE_QUEUE_AT..WRITE_QUEUE_AT + 4)?;
-    bytes.try_into().ok().map(u32::from_ne_bytes)
+    let tcp_info = attribute(answer.get(ATTRIBUTES_AT..)?)?;
+    let segments = tcp_info.get(DELIVERED_AT..DELIVERED_AT + 4)?;
+    segments.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// What the attribute [`INFO`] has among `attributes`.
+fn attribute(mut attributes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let &[a, b, c, d] = attributes.first_chunk()?;
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        if u16::from_ne_bytes([c, d]) == INFO {
+            return attributes.get(4..len);
+        }
+        // They begin at multiples of four bytes, and none is shorter than its head.
+        attributes = attributes.get(len.max(4).next_multiple_of(4)..)?;
+    }
 }
 
 /// The question for one connection.
@@ -60,7 +79,7 @@ fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     request.extend(REQUEST.to_ne_bytes());
     // Neither a number of the question nor of who asks it.
     request.extend([0; 8]);
-    request.extend([family, TCP, 0, 0]);
+    request.extend([family, TCP, WITH_INFO, 0]);
     // In any state.
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(local.port().to_be_bytes());
@@ -95,7 +114,7 @@ fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
     let kernel = SocketAddrNetlink::new(0, 0);
     sendto(&socket, request, SendFlags::empty(), &kernel)?;
     // The kernel has answered when it has taken the question.
-    let mut answer = vec![0; 512];
+    let mut answer = vec![0; 2048];
     let (len, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
     answer.truncate(len);
     Ok(answer)
@@ -109,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_other_end_takes_is_confirmed() {
+    fn what_comes_to_the_other_end_is_counted() {
         for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -125,11 +144,12 @@ mod tests {
                 sent += n;
             }
             let fd = OwnedFd::from(socket);
-            let full = bytes_of(&fd).unwrap();
-            assert!(0 < full && full as usize <= sent, "{full} of {sent}");
-            let mut buf = vec![0; 1 << 20];
-            while bytes_of(&fd) != Some(0) {
-                sent -= client.read(&mut buf[..sent.min(1 << 20)]).unwrap();
+            let full = segments_of(&fd).unwrap();
+            assert!(full > 0);
+            // What was sent is more than what came: as it is read, more comes.
+            let mut buf = vec![0; 1 << 16];
+            while segments_of(&fd).unwrap() == full {
+                sent -= client.read(&mut buf[..sent.min(1 << 16)]).unwrap();
             }
         }
     }
@@ -137,8 +157,8 @@ mod tests {
     #[test]
     fn what_is_no_connection_of_tcp_has_no_such_number() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(bytes_of(&ours.into()), None);
+        assert_eq!(segments_of(&ours.into()), None);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(bytes_of(&listener.into()), None);
+        assert_eq!(segments_of(&listener.into()), None);
     }
 }
