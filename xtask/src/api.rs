@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
@@ -29,11 +29,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .no_deps()
         .exec()
         .context("cargo metadata")?;
-    let rustdoc = rustdoc()?;
+    describe()?;
     let folder = shell::root().join("api");
     let mut changed = Vec::new();
     for package in libraries(&metadata) {
-        let now = listed(package, &rustdoc)?;
+        let now = listed(package)?;
         let file = folder.join(format!("{}.txt", package.name));
         if options.update {
             fs::create_dir_all(&folder)?;
@@ -65,6 +65,18 @@ fn libraries(metadata: &Metadata) -> impl Iterator<Item = &Package> {
     })
 }
 
+/// Describes all libraries, in one go and with the features that the workspace has: so nothing is
+/// compiled again that clippy and the pages of the documentation have.
+fn describe() -> Result<()> {
+    let line = "cargo doc --workspace --lib --no-deps --all-features --locked --quiet";
+    let mut words = line.split(' ');
+    let mut command = shell::command(words.next().context("a command")?);
+    command.args(words).env("RUSTDOC", rustdoc()?);
+    // They are the command's and not the script's, so that these are no pages to cargo.
+    command.env("RUSTDOCFLAGS", "-Zunstable-options --output-format=json");
+    shell::run_command(&mut command, line)
+}
+
 /// A rustdoc that takes options which are not stable. The compiler does not see the variable that
 /// makes it so: it would build everything anew.
 fn rustdoc() -> Result<PathBuf> {
@@ -77,18 +89,7 @@ fn rustdoc() -> Result<PathBuf> {
 
 /// A line for each public item; traits that are implemented for everything, or by the compiler,
 /// are left out.
-fn listed(package: &Package, rustdoc: &Path) -> Result<String> {
-    let line = format!(
-        "rustdoc --locked --quiet --lib --all-features -p {}",
-        package.name
-    );
-    let mut command = shell::command("cargo");
-    command
-        .args(line.split(' '))
-        // They are the command's and not the script's, so that these are no pages to cargo.
-        .args(["--", "-Z", "unstable-options", "--output-format", "json"])
-        .env("RUSTDOC", rustdoc);
-    shell::run_command(&mut command, &format!("cargo {line}"))?;
+fn listed(package: &Package) -> Result<String> {
     let library = package.targets.iter().find(|target| target.is_lib());
     let library = library.context("no library")?.name.replace('-', "_");
     let api = Builder::from_rustdoc_json(
