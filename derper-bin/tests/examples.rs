@@ -1,4 +1,5 @@
-//! Examples of other crates that need a relay, run against this one.
+//! Examples of other crates that need a relay, run against this one. What they use of further
+//! crates, such as `crypto_box`, this crate's tests depend on.
 
 mod support;
 

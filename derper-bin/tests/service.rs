@@ -157,7 +157,7 @@ fn a_service_manager_hears_how_the_relay_is() {
     let mut command = derper(home.path(), &words);
     command.env("NOTIFY_SOCKET", &socket);
     command.env("WATCHDOG_USEC", "400000");
-    let mut service = Service(command.stderr(Stdio::null()).spawn().unwrap());
+    let mut service = Service(command.stderr(Stdio::null()).spawn().expect("sh starts"));
     heard.wait_for("READY=1");
     let alive = heard.wait_for("WATCHDOG=1");
     assert!(alive.contains("STATUS=serving 0 clients"), "{alive}");
@@ -187,8 +187,10 @@ fn with_socket(home: &Path, socket: &TcpListener) -> Service {
     command.args(["-a", "127.0.0.1:1", "-stun=false", "-c", "derper.key"]);
     command.current_dir(home).env_clear().env("HOME", home);
     command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "derp");
-    command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
-    Service(command.stderr(Stdio::null()).spawn().unwrap())
+    command.stdin(OwnedFd::from(
+        socket.try_clone().expect("another descriptor"),
+    ));
+    Service(command.stderr(Stdio::null()).spawn().expect("sh starts"))
 }
 
 #[test]
