@@ -164,8 +164,8 @@ mod tests {
     use super::*;
 
     fn is_shed(pending: &Pending<'_>) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        pending.poll_shed(&mut context).is_ready()
+        let context = Context::from_waker(Waker::noop());
+        pending.poll_shed(&context).is_ready()
     }
 
     fn spoken(logins: &Logins, max: usize) -> Result<Pending<'_>, Budget> {
