@@ -306,8 +306,8 @@ impl Front {
         if self.hub.is_stopping() {
             return Err(AcceptError::Stopping);
         }
-        let max_bytes = tunables.max_pending_bytes;
-        let pending = self.logins.begin(tunables.max_logins_pending, max_bytes);
+        let (max, max_bytes) = (tunables.max_logins_pending, tunables.max_pending_bytes);
+        let pending = self.logins.begin(max, max_bytes, clock::now());
         Ok(pending.inspect_err(|_| self.hub.metrics.gauges().rejected_connections.add(1))?)
     }
 

@@ -1,16 +1,21 @@
 //! Connections on their way to a login: how many there are, how many bytes they hold, and which of
 //! them makes room for another where there are too many.
 //!
-//! Whoever says nothing costs nothing, and could take all places for as long as the first step may
-//! take. So the oldest that is silent goes before anybody is refused a place; and where bytes are
-//! short, the oldest that has not proven a key.
+//! Whoever says nothing, or one byte, costs next to nothing, and could take all places for as long as
+//! a step may take. So before anybody is refused a place the oldest goes that is silent, or else the
+//! oldest that has not proven a key in [`HASTE`]; and where bytes are short, that one goes at any age.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use crate::error::Budget;
+
+/// In this time honest clients prove their keys, and are left in peace: where many come at once,
+/// those who set out arrive, rather than all making room for one another.
+const HASTE: Duration = Duration::from_secs(1);
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -29,8 +34,10 @@ struct Places {
     next: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
+    /// When the connection set out.
+    since: Instant,
     /// How many bytes came and are kept.
     held: usize,
     /// Whom to tell when the place is taken away.
@@ -46,17 +53,29 @@ pub(crate) struct Pending<'a> {
 }
 
 impl Logins {
-    /// Lets one more set out, which has said nothing; where there are `max` already, in the place of
-    /// the oldest that has not either. All may hold `max_bytes` together.
-    pub(crate) fn begin(&self, max: usize, max_bytes: usize) -> Result<Pending<'_>, Budget> {
+    /// Lets one more set out at `now`, which has said nothing; where there are `max` already, in the
+    /// place of the oldest that has not either, or else of the oldest that has not proven a key in
+    /// [`HASTE`]. All may hold `max_bytes` together.
+    pub(crate) fn begin(
+        &self,
+        max: usize,
+        max_bytes: usize,
+        now: Instant,
+    ) -> Result<Pending<'_>, Budget> {
         let mut places = self.lock();
         if places.taken.len() >= max {
-            let oldest = places.silent.first().copied().ok_or(Budget::Logins)?;
-            places.shed(oldest);
+            let slow = || places.oldest_unproven(now.checked_sub(HASTE)?);
+            let oldest = places.silent.first().copied().or_else(slow);
+            places.shed(oldest.ok_or(Budget::Logins)?);
         }
         let number = places.next;
         places.next += 1;
-        places.taken.insert(number, Place::default());
+        let place = Place {
+            since: now,
+            held: 0,
+            waker: None,
+        };
+        places.taken.insert(number, place);
         places.silent.insert(number);
         Ok(Pending {
             logins: self,
@@ -81,6 +100,12 @@ impl Logins {
 }
 
 impl Places {
+    /// The oldest that has said something and has not proven a key, if it set out by then.
+    fn oldest_unproven(&self, set_out_by: Instant) -> Option<u64> {
+        let oldest = self.unproven.first()?;
+        (self.taken.get(oldest)?.since <= set_out_by).then_some(*oldest)
+    }
+
     fn remove(&mut self, number: u64) -> Option<Place> {
         self.silent.remove(&number);
         self.unproven.remove(&number);
@@ -161,15 +186,24 @@ impl Drop for Pending<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+    use crate::clock;
 
     fn is_shed(pending: &Pending<'_>) -> bool {
         let context = Context::from_waker(Waker::noop());
         pending.poll_shed(&context).is_ready()
     }
 
+    /// One that sets out so many milliseconds after others.
+    fn silent(logins: &Logins, max: usize, after: u64) -> Result<Pending<'_>, Budget> {
+        static START: LazyLock<Instant> = LazyLock::new(clock::now);
+        logins.begin(max, 100, *START + Duration::from_millis(after))
+    }
+
     fn spoken(logins: &Logins, max: usize) -> Result<Pending<'_>, Budget> {
-        let pending = logins.begin(max, 100)?;
+        let pending = silent(logins, max, 0)?;
         pending.has_spoken();
         Ok(pending)
     }
@@ -179,7 +213,7 @@ mod tests {
         let logins = Logins::default();
         let first = spoken(&logins, 2).unwrap();
         let second = spoken(&logins, 2).unwrap();
-        assert_eq!(logins.begin(2, 100).unwrap_err(), Budget::Logins);
+        assert_eq!(spoken(&logins, 2).unwrap_err(), Budget::Logins);
         assert_eq!((first.hold(60), second.hold(40)), (Ok(()), Ok(())));
         first.has_proven();
         assert_eq!(second.hold(1), Err(Budget::PendingBytes));
@@ -193,19 +227,34 @@ mod tests {
     #[test]
     fn the_oldest_that_is_silent_makes_room() {
         let logins = Logins::default();
-        let [first, second, third] = [(); 3].map(|()| logins.begin(3, 100).unwrap());
+        let [first, second, third] = [(); 3].map(|()| silent(&logins, 3, 0).unwrap());
         first.has_spoken();
-        let fourth = logins.begin(3, 100).unwrap();
+        let fourth = silent(&logins, 3, 0).unwrap();
         let gone = [&first, &second, &third, &fourth].map(is_shed);
         assert_eq!(gone, [false, true, false, false]);
         // Its place is not given back twice.
         drop(second);
-        let fifth = logins.begin(3, 100).unwrap();
+        let fifth = silent(&logins, 3, 0).unwrap();
         assert!(is_shed(&third));
         for pending in [fourth, fifth] {
             pending.has_spoken();
         }
         assert_eq!(logins.0.lock().unwrap().taken.len(), 1, "two have gone");
+    }
+
+    #[test]
+    fn where_nobody_is_silent_the_oldest_makes_room_that_had_its_time_to_prove_a_key() {
+        let logins = Logins::default();
+        let [first, second, third] = [(); 3].map(|()| spoken(&logins, 3).unwrap());
+        first.has_proven();
+        assert_eq!(silent(&logins, 3, 999).unwrap_err(), Budget::Logins);
+        let fourth = silent(&logins, 3, 1000).unwrap();
+        assert_eq!([&first, &second, &third].map(is_shed), [false, true, false]);
+        for pending in [&third, &fourth] {
+            pending.has_spoken();
+            pending.has_proven();
+        }
+        assert_eq!(silent(&logins, 3, 9000).unwrap_err(), Budget::Logins);
     }
 
     #[test]

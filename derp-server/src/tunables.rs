@@ -78,7 +78,7 @@ pub struct Tunables {
     /// The longest ClientInfo frame, in bytes. The reference takes 262,144.
     pub max_client_info_len: usize,
     /// How many connections may be on their way to a login. For one more, the oldest goes that has
-    /// said nothing.
+    /// said nothing, or else that has not proven a key in a second.
     pub max_logins_pending: usize,
     /// How many bytes connections may hold that are on their way to a login, all together. Beyond
     /// it, the oldest go that have not proven a key.

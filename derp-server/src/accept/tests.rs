@@ -127,7 +127,7 @@ async fn who_speaks_gets_in_where_all_places_are_taken_by_silence() {
 }
 
 #[tokio::test]
-async fn where_all_have_spoken_nobody_else_gets_in() {
+async fn where_all_have_just_spoken_nobody_else_gets_in() {
     for options in listeners() {
         let front = front(AllowAll, |tunables| tunables.max_logins_pending = 2);
         let from = async |peer| accept(&front, peer, options.clone()).await;

@@ -349,8 +349,8 @@ settings! {
         "How many bytes wait for all clients together; the largest queues are cut first. Default: \
          256MiB, or an eighth of the memory that this process may use where that is less.");
     LOGINS_PENDING = Setting::new("limits.pending_logins", Kind::Int, "4096",
-        "Maximum number of logins in progress; for one more, the oldest that has said nothing is \
-         closed.");
+        "Maximum number of logins in progress; for one more, the oldest is closed that has said \
+         nothing, or else that has not proven a key in a second.");
     PENDING_BYTES = Setting::new("limits.pending_login_bytes", Kind::Size, "",
         "How many bytes connections may hold that are on their way to a login, all together; \
          then the oldest are closed that have not proven a key. Default: 64MiB, or an eighth of \
