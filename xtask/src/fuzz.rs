@@ -1,4 +1,4 @@
-//! Runs a fuzz target, by the toolchain and the program that this takes. `fuzz/README.md` says what
+//! Runs fuzz targets, by the toolchain and the program that this takes. `fuzz/README.md` says what
 //! each target reads, and what to do when it finds something.
 
 use std::collections::BTreeSet;
@@ -11,20 +11,22 @@ use crate::shell;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The target's name.
-    target: String,
-    /// For how long; without it, until something is found.
+    /// The targets' names; they take turns. `all` for all of them, which needs --minutes.
+    #[arg(required = true)]
+    targets: Vec<String>,
+    /// For how long each; without it, until something is found.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Without AddressSanitizer: several times as many inputs, and no crate of ours has unsafe code.
+    #[arg(long)]
+    bare: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let targets = targets()?;
+    let wanted = wanted(&options.targets)?;
     ensure!(
-        targets.contains(&options.target),
-        "no target is called {}; there are {}",
-        options.target,
-        targets.into_iter().collect::<Vec<_>>().join(", ")
+        wanted.len() == 1 || options.minutes.is_some(),
+        "several targets take turns: say by --minutes when the next one's is"
     );
     let needed = [
         (
@@ -44,13 +46,36 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let missing: Vec<_> = missing.iter().map(|(_, what)| *what).collect();
     ensure!(missing.is_empty(), "missing: {}", missing.join("; "));
 
-    let mut fuzz = shell::command("cargo");
-    fuzz.current_dir(shell::root().join("fuzz"));
-    fuzz.args(["+nightly", "fuzz", "run", &options.target]);
-    if let Some(minutes) = options.minutes {
-        fuzz.args(["--", &format!("-max_total_time={}", minutes * 60)]);
+    for target in wanted {
+        let mut fuzz = shell::command("cargo");
+        fuzz.current_dir(shell::root().join("fuzz"));
+        fuzz.args(["+nightly", "fuzz", "run", &target]);
+        if options.bare {
+            fuzz.arg("--sanitizer=none");
+        }
+        fuzz.args(["--", "-print_final_stats=1"]);
+        if let Some(minutes) = options.minutes {
+            fuzz.arg(format!("-max_total_time={}", minutes * 60));
+        }
+        shell::run_command(&mut fuzz, &format!("cargo fuzz run {target}"))?;
     }
-    shell::run_command(&mut fuzz, "cargo fuzz")
+    Ok(())
+}
+
+/// The targets of these names.
+fn wanted(names: &[String]) -> Result<Vec<String>> {
+    let targets = targets()?;
+    if names == ["all"] {
+        return Ok(targets.into_iter().collect());
+    }
+    for name in names {
+        ensure!(
+            targets.contains(name),
+            "no target is called {name}; there are {}",
+            targets.into_iter().collect::<Vec<_>>().join(", ")
+        );
+    }
+    Ok(names.to_vec())
 }
 
 /// All targets. That the other lists of them say the same is a test of `fuzz`.
@@ -66,12 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_that_is_not_there_is_answered_by_those_that_are() {
-        let options = Options {
-            target: "nothing".to_owned(),
-            minutes: None,
-        };
-        let error = run(&options).expect_err("it is not there").to_string();
-        assert!(error.contains("client_frames, client_info"), "{error}");
+    fn targets_are_meant_by_name_or_all_together() {
+        let meant =
+            |names: &[&str]| wanted(&names.iter().map(|&name| name.into()).collect::<Vec<_>>());
+        let two = meant(&["relay", "client_frames"]).expect("both are there");
+        assert_eq!(two, ["relay", "client_frames"]);
+        let all = meant(&["all"]).expect("there are some");
+        assert!(two.iter().all(|name| all.contains(name)));
+        let error = meant(&["relay", "nothing"]).expect_err("one is not there");
+        let text = error.to_string();
+        assert!(text.contains("client_frames, client_info"), "{text}");
     }
 }
