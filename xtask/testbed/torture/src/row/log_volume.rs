@@ -171,7 +171,8 @@ struct Written {
 impl Written {
     /// Tells what strangers made the relay write within `took`.
     fn tell(&self, report: &mut Report, took: Duration) {
-        let per_second = self.lines / took.as_secs().max(1);
+        // In the second that has begun there may be as many as in a whole one.
+        let per_second = self.lines.div_ceil(took.as_secs() + 1);
         report.at_most("lines a second", per_second, MOST_LINES);
         report.at_most("longest line", self.longest, MOST_LINE);
         report.at_most("control characters", self.controls, 0);

@@ -18,10 +18,13 @@ use crate::watch::{Peak, Rest};
 /// What may stay in memory, in bytes.
 const MOST_GROWN: u64 = 4 << 20;
 const AT_A_TIME: usize = 16;
-/// What connections that are kept may take, in bytes, all together.
-const MOST_HELD: u64 = 32 << 20;
-/// What of it an allocator may keep.
-const MOST_HELD_DRIFT: u64 = 32 << 20;
+/// How many connections are kept after a page (`limits.page_connections`), and some that the row has.
+const MOST_KEPT: u64 = 1024 + 16;
+/// When all others are closed.
+const MOST_TIME: Duration = Duration::from_secs(5);
+/// What connections may take in bytes, all together, and an allocator keep of it: those that are kept
+/// and those on the way to a login are 5,120 at most, with 24 KiB each.
+const MOST_HELD: u64 = 120 << 20;
 /// What a good login may take meanwhile.
 const MOST_LOGIN: Duration = Duration::from_secs(2);
 const PATHS: [&str; 5] = [
@@ -75,13 +78,14 @@ async fn keep(relay: &Relay, count: usize, report: &mut Report) -> Result<()> {
     let last: Vec<Result<Link>> = tasks.join_all().await;
     links.extend(last.into_iter().flatten());
     ensure!(!links.is_empty(), "no page was answered");
-    let held = relay.process.files()?.saturating_sub(rest.files);
+    let files = relay.settle(rest.files + MOST_KEPT, MOST_TIME).await?;
+    let kept = files.saturating_sub(rest.files);
     let grown = peak.most().saturating_sub(rest.rss);
     drop(links);
-    report.tell(format!("{held} kept at a time"));
+    report.at_most("kept", kept, MOST_KEPT);
     report.memory("they take", grown, MOST_HELD);
     logins.stop().await?.tell(report, MOST_LOGIN);
-    rest.check(relay, report, MOST_HELD_DRIFT).await
+    rest.check(relay, report, MOST_HELD).await
 }
 
 /// `count` requests with different queries of `len` bytes. The relay may refuse them.
