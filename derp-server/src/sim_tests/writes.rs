@@ -66,6 +66,24 @@ fn a_receiver_that_takes_nothing_goes_after_two_seconds() {
 }
 
 #[test]
+fn what_the_network_takes_at_first_buys_a_dead_receiver_a_quarter_of_the_time() {
+    for link in LINKS {
+        let mut sim = sim();
+        let mut a = sim.plain(1);
+        let mut dead = narrow(&mut sim, 2, link, 128 << 10);
+        for _ in 0..3 {
+            a.send_packet(dead.key, &[1; 60_000]);
+        }
+        sim.rest();
+        dead.receive_some(5000);
+        sim.wait(Duration::from_millis(2499));
+        assert!(!dead.is_closed(), "{link:?}");
+        sim.wait(Duration::from_millis(1));
+        assert!(dead.is_closed(), "{link:?}");
+    }
+}
+
+#[test]
 fn whoever_fills_a_connection_while_its_owner_hears_of_room_asks_it_to_go_on() {
     for link in LINKS {
         let mut sim = Sim::with_workers(2, Tunables::default());
