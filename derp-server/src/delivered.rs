@@ -7,116 +7,78 @@
 //! `sock_diag(7)` and not of the descriptor, for which there is no safe call; and it is asked
 //! seldom: of connections alone that have taken nothing for a while.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use rustix::io;
-use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, getpeername, getsockname, recv,
-    sendto, socket_with,
-};
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
+use rustix::net::{getpeername, getsockname};
 
-/// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
-const BY_FAMILY: u16 = 20;
-/// `NLM_F_REQUEST` of `linux/netlink.h`.
-const REQUEST: u16 = 1;
-/// `IPPROTO_TCP`.
-const TCP: u8 = 6;
-/// `INET_DIAG_INFO` of `linux/inet_diag.h`, as an attribute and as a wish for it.
-const INFO: u16 = 2;
-const WITH_INFO: u8 = 1 << (INFO - 1);
-/// Of `struct nlmsghdr`, and of `struct inet_diag_req_v2` behind it.
-const REQUEST_LEN: usize = 16 + 56;
-/// Where attributes begin in the answer: behind `struct nlmsghdr` and `struct inet_diag_msg`.
-const ATTRIBUTES_AT: usize = 16 + 72;
 /// Where `struct tcp_info` has `tcpi_delivered` (`linux/tcp.h`, since 4.18).
 const DELIVERED_AT: usize = 192;
+/// `INET_DIAG_NOCOOKIE` of `linux/inet_diag.h`, twice.
+const ANY_COOKIE: [u8; 8] = [0xff; 8];
 
 /// How many segments that were sent over `socket` have come to its other end, modulo 2^32. `None`
 /// where it is no connection of TCP, or the kernel does not say.
 pub(crate) fn segments_of(socket: &OwnedFd) -> Option<u32> {
     let local = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
     let remote = SocketAddr::try_from(getpeername(socket).ok()??).ok()?;
-    let answer = ask(&request(local, remote)).ok()?;
-    let ty = answer.get(4..6)?;
-    if ty != BY_FAMILY.to_ne_bytes() {
+    let answer = ask(question(local, remote)).ok()?;
+    let message = NetlinkMessage::<SockDiagMessage>::deserialize(&answer).ok()?;
+    let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(known)) = message.payload else {
         return None;
-    }
-    let tcp_info = attribute(answer.get(ATTRIBUTES_AT..)?)?;
-    let segments = tcp_info.get(DELIVERED_AT..DELIVERED_AT + 4)?;
-    segments.try_into().ok().map(u32::from_ne_bytes)
-}
-
-/// What the attribute [`INFO`] has among `attributes`.
-fn attribute(mut attributes: &[u8]) -> Option<&[u8]> {
-    loop {
-        let &[a, b, c, d] = attributes.first_chunk()?;
-        let len = usize::from(u16::from_ne_bytes([a, b]));
-        if u16::from_ne_bytes([c, d]) == INFO {
-            return attributes.get(4..len);
-        }
-        // They begin at multiples of four bytes, and none is shorter than its head.
-        attributes = attributes.get(len.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-/// The question for one connection.
-fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
-    let family = match (local.ip().to_canonical(), remote.ip().to_canonical()) {
-        (IpAddr::V4(_), IpAddr::V4(_)) => AddressFamily::INET,
-        _ => AddressFamily::INET6,
     };
-    let family = u8::try_from(family.as_raw()).expect("families have small numbers");
-    let scope = match remote {
-        SocketAddr::V4(_) => 0,
-        SocketAddr::V6(remote) => remote.scope_id(),
-    };
-    let len = u32::try_from(REQUEST_LEN).expect("it is short");
-    let mut request = Vec::with_capacity(REQUEST_LEN);
-    request.extend(len.to_ne_bytes());
-    request.extend(BY_FAMILY.to_ne_bytes());
-    request.extend(REQUEST.to_ne_bytes());
-    // Neither a number of the question nor of who asks it.
-    request.extend([0; 8]);
-    request.extend([family, TCP, WITH_INFO, 0]);
-    // In any state.
-    request.extend(u32::MAX.to_ne_bytes());
-    request.extend(local.port().to_be_bytes());
-    request.extend(remote.port().to_be_bytes());
-    request.extend(sixteen_bytes(local));
-    request.extend(sixteen_bytes(remote));
-    request.extend(scope.to_ne_bytes());
-    // `INET_DIAG_NOCOOKIE`, twice.
-    request.extend([0xff; 8]);
-    request
+    known.nlas.iter().find_map(|nla| match nla {
+        Nla::TcpInfo(info) => {
+            let segments = info.get(DELIVERED_AT..DELIVERED_AT + 4)?;
+            segments.try_into().ok().map(u32::from_ne_bytes)
+        }
+        _ => None,
+    })
 }
 
-/// An address as it stands there: one of IPv4 has the first four bytes.
-fn sixteen_bytes(address: SocketAddr) -> [u8; 16] {
-    match address.ip().to_canonical() {
-        IpAddr::V6(ip) => ip.octets(),
-        IpAddr::V4(ip) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&ip.octets());
-            bytes
-        }
+/// The question for one connection, in whatever state.
+fn question(local: SocketAddr, remote: SocketAddr) -> InetRequest {
+    let ips = (local.ip().to_canonical(), remote.ip().to_canonical());
+    let (family, mut socket_id) = match ips {
+        (IpAddr::V4(_), IpAddr::V4(_)) => (AF_INET, SocketId::new_v4()),
+        _ => (AF_INET6, SocketId::new_v6()),
+    };
+    (socket_id.source_address, socket_id.destination_address) = ips;
+    (socket_id.source_port, socket_id.destination_port) = (local.port(), remote.port());
+    if let SocketAddr::V6(remote) = remote {
+        socket_id.interface_id = remote.scope_id();
+    }
+    socket_id.cookie = ANY_COOKIE;
+    InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::INFO,
+        states: StateFlags::all(),
+        socket_id,
     }
 }
 
-fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        Some(netlink::SOCK_DIAG),
-    )?;
-    let kernel = SocketAddrNetlink::new(0, 0);
-    sendto(&socket, request, SendFlags::empty(), &kernel)?;
-    // The kernel has answered when it has taken the question.
-    let mut answer = vec![0; 2048];
-    let (len, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    answer.truncate(len);
+fn ask(question: InetRequest) -> io::Result<Vec<u8>> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST;
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(question).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    let socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    // The kernel has answered when it has taken the question, and is not waited for.
+    socket.set_non_blocking(true)?;
+    socket.send_to(&bytes, &NetlinkAddr::new(0, 0), 0)?;
+    let mut answer = Vec::with_capacity(2048);
+    socket.recv(&mut answer, 0)?;
     Ok(answer)
 }
 
