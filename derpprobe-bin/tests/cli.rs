@@ -8,7 +8,7 @@ use std::time::Duration;
 use derp_client::CertPin;
 use derp_proto::DerpNode;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use support::authority::{Authority, self_signed};
 use support::{Fleet, MapFile, node};
@@ -196,19 +196,13 @@ async fn nagios_gets_its_own_code() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-#[tokio::test]
-async fn as_many_files_are_opened_as_may_be() {
-    let program = env!("CARGO_BIN_EXE_derpprobe");
-    let line = format!(
-        "ulimit -S -n 256; exec {program} -listen=127.0.0.1:0 -derp-map=/nonexistent/map.json"
-    );
-    let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", &line])
-        .env_clear()
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+/// How long a service has to start, and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts a service, and waits until it has its pages.
+async fn started(command: &mut Command) -> Child {
+    let command = command.env_clear().stdin(Stdio::null());
+    let command = command.stderr(Stdio::piped()).kill_on_drop(true);
     let mut running = command.spawn().expect("the program starts");
     let mut log = BufReader::new(running.stderr.take().expect("piped")).lines();
     let until_it_runs = async {
@@ -219,8 +213,19 @@ async fn as_many_files_are_opened_as_may_be() {
         }
         panic!("it ended");
     };
-    let started = tokio::time::timeout(Duration::from_secs(60), until_it_runs).await;
-    started.expect("it starts");
+    let is_up = tokio::time::timeout(PATIENCE, until_it_runs).await;
+    is_up.expect("it starts");
+    running
+}
+
+#[tokio::test]
+async fn as_many_files_are_opened_as_may_be() {
+    let program = env!("CARGO_BIN_EXE_derpprobe");
+    let line = format!(
+        "ulimit -S -n 256; exec {program} -listen=127.0.0.1:0 -derp-map=/nonexistent/map.json"
+    );
+    let mut command = Command::new("/bin/sh");
+    let running = started(command.args(["-c", &line])).await;
     let limits = format!("/proc/{}/limits", running.id().expect("it runs"));
     let limits = std::fs::read_to_string(limits).expect("Linux tells");
     let open_files = limits
@@ -236,29 +241,11 @@ async fn as_many_files_are_opened_as_may_be() {
 #[tokio::test]
 async fn a_service_runs_until_it_is_told_to_end() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_derpprobe"));
-    command
-        .args(["-listen=127.0.0.1:0", "-derp-map=/nonexistent/map.json"])
-        .env_clear()
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut running = command.spawn().expect("the program starts");
-    let mut log = BufReader::new(running.stderr.take().expect("piped")).lines();
-    let until_it_runs = async {
-        while let Some(line) = log.next_line().await.expect("text") {
-            if line.contains("the pages are there") {
-                return;
-            }
-        }
-        panic!("it ended");
-    };
-    let patience = Duration::from_secs(60);
-    tokio::time::timeout(patience, until_it_runs)
-        .await
-        .expect("it starts");
+    command.args(["-listen=127.0.0.1:0", "-derp-map=/nonexistent/map.json"]);
+    let mut running = started(&mut command).await;
     let id = i32::try_from(running.id().expect("it runs")).expect("a number");
     let id = rustix::process::Pid::from_raw(id).expect("not zero");
     rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("told");
-    let ended = tokio::time::timeout(patience, running.wait()).await;
+    let ended = tokio::time::timeout(PATIENCE, running.wait()).await;
     assert!(ended.expect("it ends").expect("waited for").success());
 }
