@@ -17,7 +17,6 @@ pub mod debug_access;
 pub mod exposition;
 pub mod goflag;
 pub mod html;
-mod impatient;
 pub mod keyfile;
 pub mod listen_addr;
 pub mod logging;

@@ -17,11 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-
-use crate::impatient::Impatient;
+use tokio_io_timeout::TimeoutStream;
 
 /// How many connections there are at most; others wait.
 const MAX_CONNECTIONS: usize = 64;
+/// How long the other side may take no byte of an answer.
+const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long a request may take to come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request is read; hyper takes no less.
@@ -75,11 +76,13 @@ where
         let response = respond(request.map(drop));
         async { Ok::<_, Infallible>(response.await.map(Full::new)) }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_STALL));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_LEN)
-        .serve_connection(TokioIo::new(Impatient::new(stream)), answer)
+        .serve_connection(TokioIo::new(Box::pin(stream)), answer)
         .await
 }
 
@@ -90,7 +93,6 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::impatient::WRITE_STALL;
 
     #[tokio::test(start_paused = true)]
     async fn those_that_do_not_read_make_room_for_those_that_do() {
