@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::args::Cli;
 use crate::logins::Logins;
-use crate::random::Dice;
+use crate::random::{self, Dice};
 use crate::relay::{Dial, Relay};
 use crate::report::Report;
 use crate::watch::{Rest, still_well};
@@ -40,6 +40,10 @@ async fn silence(cli: &Cli, silent: &Relay) -> Result<Report> {
     let mut first = Vec::new();
     for _ in 0..200 {
         first.push(silent.tcp(&Dial::from(dice.loopback())).await?);
+    }
+    // So is what good logins need, which go on beside the silent ones.
+    for _ in 0..10 {
+        drop(relay.client(&random::key(), &Dial::default()).await?);
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let rest = Rest::of(&relay).await?;
