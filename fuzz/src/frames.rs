@@ -90,7 +90,17 @@ fn decoded_alike<S: Side>(read_sizes: [u8; 2], wire: &[u8]) -> Frames<'_> {
         }
     }
     assert_eq!((expected.next(), Ok(())), (None, end));
+    for (ty, _) in &frames {
+        type_in_words(*ty);
+    }
     frames
+}
+
+/// A type in the text that logs have is told by its name, or else by its number.
+fn type_in_words(ty: FrameType) {
+    let words = format!("{ty:?}");
+    let number = format!("Unknown({:#04x})", ty.0);
+    assert!(words == number || words.bytes().all(|byte| byte.is_ascii_alphabetic()));
 }
 
 /// The whole frames of `wire`, and the error that they end with, if any.

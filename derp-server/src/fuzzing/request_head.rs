@@ -1,5 +1,8 @@
 //! The first bytes of a connection, as the HTTP front reads them.
 
+use derp_proto::http::is_valid_challenge;
+use http::HeaderValue;
+
 use crate::http::head::{HeadError, MAX_HEAD_LEN, MAX_HEADERS, Route, Upgrade, read_head};
 
 /// A request, in reads of any size.
@@ -52,6 +55,14 @@ fn check(head: &[u8], route: &Route) {
     };
     assert!(values("host").len() <= 1, "several hosts");
     assert!(values("content-length").is_empty() || values("transfer-encoding").is_empty());
+    for challenge in fields.iter().filter_map(|line| line.split_once(": ")) {
+        let challenge = challenge.1.as_bytes();
+        if is_valid_challenge(challenge) {
+            // The page repeats it in a header of its own, and in no other way than it came.
+            let repeated = HeaderValue::from_bytes(challenge).expect("it fits a header");
+            assert!(repeated.to_str().is_ok_and(|text| !text.contains(' ')));
+        }
+    }
     let Route::Upgrade(upgrade) = route else {
         return;
     };
