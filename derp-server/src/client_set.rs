@@ -3,18 +3,14 @@
 //! The rule is the reference's "last writer is active" (`derp/derpserver/derpserver.go`): the
 //! newest connection is active until another one of the set says something.
 
-/// How many speakers are remembered. What a longer history would decide is which of more than
-/// eight connections becomes active when those after it have left.
-const MAX_HISTORY: usize = 8;
-
 /// The connections of one key, by any identity that can be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientSet<Id> {
     /// In the order in which they came. Bounded by the registry, as the connections of a key are.
     members: Vec<Id>,
-    /// Who spoke, without repeats in a row; the last one is active.
-    /// Bounded by [`MAX_HISTORY`].
-    history: Vec<Id>,
+    /// The same connections, in the order in which they last spoke; the last one is active. Who spoke
+    /// when before that would decide nothing.
+    speakers: Vec<Id>,
 }
 
 impl<Id: Copy + PartialEq> ClientSet<Id> {
@@ -22,19 +18,19 @@ impl<Id: Copy + PartialEq> ClientSet<Id> {
     pub(crate) fn new(older: Id, newer: Id) -> Self {
         Self {
             members: vec![older, newer],
-            history: vec![older, newer],
+            speakers: vec![older, newer],
         }
     }
 
     /// The connection that packets go to.
     pub(crate) fn active(&self) -> Option<Id> {
-        self.history.last().copied()
+        self.speakers.last().copied()
     }
 
     /// A connection joins, and is active.
     pub(crate) fn add(&mut self, id: Id) {
         self.members.push(id);
-        self.note_activity(id);
+        self.speakers.push(id);
     }
 
     /// A member said something, and is active.
@@ -42,20 +38,14 @@ impl<Id: Copy + PartialEq> ClientSet<Id> {
         if self.active() == Some(id) || !self.members.contains(&id) {
             return;
         }
-        if self.history.len() == MAX_HISTORY {
-            self.history.remove(0);
-        }
-        self.history.push(id);
+        self.speakers.retain(|speaker| *speaker != id);
+        self.speakers.push(id);
     }
 
-    /// A connection leaves. Whoever spoke before it is active, or else the newest.
+    /// A connection leaves. Whoever spoke before it is active.
     pub(crate) fn remove(&mut self, id: Id) {
         self.members.retain(|member| *member != id);
-        self.history.retain(|speaker| *speaker != id);
-        self.history.dedup();
-        if self.history.is_empty() {
-            self.history.extend(self.members.last().copied());
-        }
+        self.speakers.retain(|speaker| *speaker != id);
     }
 
     /// The members that are not active, the oldest first: so they go where there are too many.
@@ -135,13 +125,12 @@ mod tests {
             let (mut members, mut spoken) = (vec![0, 1], vec![0, 1]);
             for op in ops {
                 match op {
-                    Op::Add if members.len() < MAX_HISTORY => {
+                    Op::Add => {
                         set.add(next);
                         members.push(next);
                         spoken.push(next);
                         next += 1;
                     }
-                    Op::Add => {}
                     Op::Speak(at) => {
                         let id = members[at % members.len()];
                         set.note_activity(id);
@@ -155,13 +144,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(&set.members, &members);
-                prop_assert!(members.contains(&set.active().expect("there are members")));
-                // Where fewer changes of speaker happened than are remembered, it is exact.
-                spoken.dedup();
-                if spoken.len() <= MAX_HISTORY && !spoken.is_empty() {
-                    prop_assert_eq!(set.active(), spoken.last().copied());
-                }
-                prop_assert!(set.history.len() <= MAX_HISTORY);
+                prop_assert_eq!(set.active(), spoken.last().copied());
+                prop_assert_eq!(set.speakers.len(), members.len());
             }
         }
     }
