@@ -75,13 +75,14 @@ impl Conn {
     }
 
     /// When the client was last seen to take anything, whose connection has not taken anything
-    /// since `blocked`. That is no sign by itself: the kernel takes bytes only for many.
+    /// since `blocked`. That is no sign by itself: the kernel takes bytes only for many, and then
+    /// it may take them of its own accord.
     fn last_took(&mut self, blocked: Instant, now: Instant) -> Instant {
         let Some(delivered) = self.inbound.peer.wire().and_then(Wire::delivered) else {
             return blocked;
         };
         match self.delivered {
-            Some((before, since)) if before == delivered => since.max(blocked),
+            Some((before, since)) if before == delivered => since,
             _ => {
                 self.delivered = Some((delivered, now));
                 now
@@ -307,8 +308,11 @@ impl Worker {
             self.drain(at);
             due = peer.write_deadline(patience);
         }
-        let (Some(due), Some(patience), Some(conn)) = (due, patience, self.conns.get_mut(at))
-        else {
+        let Some(conn) = self.conns.get_mut(at) else {
+            return;
+        };
+        let (Some(due), Some(patience)) = (due, patience) else {
+            conn.delivered = None;
             return;
         };
         let (blocked, now) = (due - patience, self.turn.now);
@@ -318,11 +322,11 @@ impl Worker {
             self.end(at, Some(&SessionError::WriteTimeout(patience)));
             return;
         }
-        // The other end's kernel still takes something at first, and so it is looked at soon: else
-        // that would be seen at the end, and count as late.
+        // What the other end's kernel still takes counts from when it is seen: at first it does take
+        // something, so that it is looked at soon, and then again before the end.
         let soon = blocked + patience / 4;
-        let look = if now < soon { due.min(soon) } else { due };
-        self.timers.set(look, peer.id, Timer::Write);
+        let next = if now < soon { soon } else { now + patience / 2 };
+        self.timers.set(due.min(next), peer.id, Timer::Write);
     }
 
     /// Does what is due, as far as one turn goes.

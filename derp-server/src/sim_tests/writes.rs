@@ -84,6 +84,44 @@ fn what_the_network_takes_at_first_buys_a_dead_receiver_a_quarter_of_the_time() 
 }
 
 #[test]
+fn what_the_kernel_takes_of_its_own_accord_does_not_keep_a_dead_receiver() {
+    for link in LINKS {
+        let mut sim = sim();
+        let mut a = sim.plain(1);
+        let dead = narrow(&mut sim, 2, link, 128 << 10);
+        for _ in 0..5 {
+            a.send_packet(dead.key, &[1; 60_000]);
+        }
+        sim.wait(Duration::from_millis(1900));
+        dead.wire.widen(160 << 10);
+        sim.wait(Duration::from_millis(99));
+        assert!(!dead.is_closed(), "{link:?}");
+        sim.wait(Duration::from_millis(1));
+        assert!(dead.is_closed(), "{link:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_was_blocked_before_has_all_its_time_again() {
+    for link in LINKS {
+        let mut sim = sim();
+        let mut a = sim.plain(1);
+        let slow = narrow(&mut sim, 2, link, 128 << 10);
+        for _ in 0..3 {
+            a.send_packet(slow.key, &[1; 60_000]);
+        }
+        sim.wait(Duration::from_millis(1900));
+        slow.wire.widen(320 << 10);
+        sim.wait(Duration::from_secs(50));
+        for _ in 0..4 {
+            a.send_packet(slow.key, &[1; 60_000]);
+        }
+        sim.wait(Duration::from_millis(1900));
+        assert!(!slow.is_closed(), "{link:?}");
+    }
+}
+
+#[test]
 fn whoever_fills_a_connection_while_its_owner_hears_of_room_asks_it_to_go_on() {
     for link in LINKS {
         let mut sim = Sim::with_workers(2, Tunables::default());

@@ -18,6 +18,7 @@
     reason = "a line of JSON is this program's result, or a line that says why there is none"
 )]
 
+mod ahead;
 mod args;
 mod hello;
 mod link;
