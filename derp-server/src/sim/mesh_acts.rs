@@ -29,7 +29,8 @@ impl Chaos {
         let (mut frame, key) = (Vec::new(), key_of(dst));
         match kind {
             0 => {
-                player.watches = true;
+                // Others are told of nobody, and closed as soon as their limits let the relay see it.
+                player.watches |= player.is_mesh_peer;
                 ClientFrame::WatchConns.encode(&mut frame);
             }
             1 => {
