@@ -498,6 +498,7 @@ impl Chaos {
             }
             _ => {
                 player.may_be_closed = true;
+                player.is_garbled = true;
                 player.outbox.extend(vec![len; len.into()]);
             }
         }

@@ -179,7 +179,7 @@ impl Chaos {
                 player.session
             );
             if player.watches {
-                let is_known = player.outbox.is_empty() && !player.has_left;
+                let is_known = player.outbox.is_empty() && !player.has_left && !player.is_garbled;
                 assert!(
                     !is_known || player.view == here,
                     "{} of {here:?}",

@@ -35,6 +35,8 @@ pub(super) struct Player {
     pub(super) epochs_before: [u32; KEYS],
     pub(super) sent: u32,
     pub(super) pings: u64,
+    /// It has sent bytes that are no frames: what comes behind them need not be understood.
+    pub(super) is_garbled: bool,
     was_greeted: bool,
     pongs: u64,
     /// The number of the last packet from each session, by lane.
@@ -69,6 +71,7 @@ impl Player {
             epochs_before: [0; KEYS],
             sent: 0,
             pings: 0,
+            is_garbled: false,
             was_greeted: false,
             pongs: 0,
             last: BTreeMap::new(),
