@@ -18,7 +18,7 @@ use super::player::Player;
 use super::{ClientOptions, LINKS, Sim};
 use crate::peer::ConnId;
 use crate::registry::MAX_PER_KEY;
-use crate::tls13::MAX_CONTENT;
+use crate::tls13::{MAX_CONTENT, MAX_KEY_UPDATES};
 use crate::tunables::{GroupRates, Tunables};
 
 /// How many keys there are, so that clients meet.
@@ -243,6 +243,9 @@ impl Chaos {
         let content = [MAX_CONTENT, MAX_CONTENT, 1 + frames.len() / 9, 37][usize::from(shape >> 6)];
         let bytes = player.client.protect(frames, content.min(MAX_CONTENT));
         player.outbox.extend_from_slice(&bytes);
+        if !frames.is_empty() {
+            player.key_updates = 0;
+        }
         if !shape.is_multiple_of(5) {
             player.deliver(usize::MAX);
         }
@@ -482,6 +485,10 @@ impl Chaos {
             3 => frame.extend([&[0x77, 0, 0, 0, len][..], &vec![len; len.into()]].concat()),
             4 => {
                 let record = player.client.update_key();
+                player.key_updates = player
+                    .key_updates
+                    .saturating_add(u8::from(!record.is_empty()));
+                player.may_be_closed |= player.key_updates > MAX_KEY_UPDATES;
                 player.outbox.extend(record);
             }
             5 => {

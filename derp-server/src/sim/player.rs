@@ -35,6 +35,8 @@ pub(super) struct Player {
     pub(super) epochs_before: [u32; KEYS],
     pub(super) sent: u32,
     pub(super) pings: u64,
+    /// How many new keys it has taken since it last sent data; the relay bears so many.
+    pub(super) key_updates: u8,
     /// It has sent bytes that are no frames: what comes behind them need not be understood.
     pub(super) is_garbled: bool,
     was_greeted: bool,
@@ -71,6 +73,7 @@ impl Player {
             epochs_before: [0; KEYS],
             sent: 0,
             pings: 0,
+            key_updates: 0,
             is_garbled: false,
             was_greeted: false,
             pongs: 0,

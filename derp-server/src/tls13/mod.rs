@@ -21,6 +21,8 @@ mod record;
 mod writer;
 
 pub(crate) use capture::{CapturedSecrets, SecretCapture};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use record::MAX_KEY_UPDATES;
 pub(crate) use record::{Opened, Opener, RecordError, Sealer, record_len};
 pub(crate) use writer::{RecordWriter, seal_behind};
 

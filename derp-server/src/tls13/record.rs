@@ -14,7 +14,7 @@ const UPDATE_AFTER: u64 = 1 << 24;
 /// More empty records in a row than any peer sends for a reason.
 const MAX_EMPTY_RECORDS: u8 = 32;
 /// Nobody updates keys more often than this many times without sending data between.
-const MAX_KEY_UPDATES: u8 = 32;
+pub(crate) const MAX_KEY_UPDATES: u8 = 32;
 const HANDSHAKE_KEY_UPDATE: u8 = 24;
 
 /// What is wrong with a record. Each of these ends the connection.
