@@ -523,6 +523,25 @@ impl Chaos {
         Some(())
     }
 
+    /// Those whose rate is limited get the time that what they have sent needs by each one's own
+    /// limit and by that of all, and a minute for what others booked before they left.
+    fn wait_for_limits(&mut self) {
+        let seconds = 60
+            + self.unread().max().unwrap_or(0) / SLOWEST
+            + self.unread().sum::<u64>() / SHARED.bytes_per_second;
+        let end = self.sim.now + Duration::from_secs(seconds);
+        while self.unread().any(|bytes| bytes > 0) && self.sim.now < end {
+            self.pass(Duration::from_millis(1500));
+            self.settle();
+        }
+    }
+
+    /// How many bytes of each client have arrived that the relay has not read.
+    fn unread(&self) -> impl Iterator<Item = u64> {
+        let alive = self.players.iter().filter(|player| player.is_alive);
+        alive.map(|player| player.client.wire.inward() as u64)
+    }
+
     /// Everybody leaves, and nothing is left.
     fn finish(&mut self) {
         self.say(|| "everybody reads, and all that was sent arrives".into());
@@ -532,15 +551,7 @@ impl Chaos {
         }
         self.settle();
         self.check_settled();
-        // Those whose rate is limited need some time.
-        for _ in 0..100 {
-            let mut alive = self.players.iter().filter(|player| player.is_alive);
-            if !alive.any(|player| player.client.wire.has_inward()) {
-                break;
-            }
-            self.pass(Duration::from_millis(1500));
-            self.settle();
-        }
+        self.wait_for_limits();
         self.check_settled();
         self.check_understood();
         self.say(|| "everybody leaves".into());
@@ -602,10 +613,13 @@ const SHARED: RateLimit = RateLimit {
     burst_bytes: 0,
 };
 
+/// The lowest limit, in bytes per second.
+const SLOWEST: u64 = 20_000;
+
 /// Mostly none.
 fn rate_limit(choice: usize) -> Option<RateLimit> {
     let (bytes_per_second, burst_bytes) = match choice {
-        0 => (20_000, 0),
+        0 => (SLOWEST, 0),
         1 => (100_000, 0),
         2 => (1_000_000, 200_000),
         3 => (0, 0),

@@ -194,7 +194,7 @@ impl Chaos {
     /// When there was time for all that clients sent.
     pub(super) fn check_understood(&self) {
         for player in self.players.iter().filter(|player| player.is_alive) {
-            let is_read = !player.client.wire.has_inward();
+            let is_read = player.client.wire.inward() == 0;
             assert!(is_read, "nobody reads what {} sends", player.session);
         }
     }

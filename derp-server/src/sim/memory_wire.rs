@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::{Buf, BytesMut};
+
 /// One end of a pipe in memory. The test holds the same value and plays the network.
 #[derive(Debug)]
 pub(crate) struct MemoryWire {
@@ -24,7 +26,7 @@ pub(crate) struct WireEvents {
 #[derive(Debug)]
 struct State {
     /// What the network delivered and the relay has not received.
-    inward: Vec<u8>,
+    inward: BytesMut,
     /// What the relay sent and the network has not taken.
     outward: Vec<u8>,
     /// How often it took any of that.
@@ -46,7 +48,7 @@ impl MemoryWire {
     pub(crate) fn new(room: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
-                inward: Vec::new(),
+                inward: BytesMut::new(),
                 outward: Vec::new(),
                 takes: 0,
                 room,
@@ -74,7 +76,7 @@ impl MemoryWire {
         }
         let n = buf.len().min(state.inward.len());
         buf[..n].copy_from_slice(&state.inward[..n]);
-        state.inward.drain(..n);
+        state.inward.advance(n);
         Ok(n)
     }
 
@@ -154,9 +156,9 @@ impl MemoryWire {
         !self.state().outward.is_empty()
     }
 
-    /// Whether the network has delivered what the relay has not received.
-    pub(crate) fn has_inward(&self) -> bool {
-        !self.state().inward.is_empty()
+    /// How much the network has delivered and the relay has not received, in bytes.
+    pub(crate) fn inward(&self) -> usize {
+        self.state().inward.len()
     }
 
     /// The client closes its end.
