@@ -107,7 +107,10 @@ impl Relay {
     pub(crate) async fn connect(&self, dial: &Dial) -> Result<Link> {
         let mut tcp = self.tcp(dial).await?;
         if self.wants_proxy_header {
-            tcp.write_all(OWN_PROXY_HEADER).await?;
+            // Clients behind a proxy are as many as those in front of it would be.
+            let client = dial.source.unwrap_or(Ipv4Addr::LOCALHOST);
+            let header = format!("PROXY TCP4 {client} 127.0.0.1 40000 443\r\n");
+            tcp.write_all(header.as_bytes()).await?;
         }
         self.over(tcp, dial.tls.as_ref()).await
     }
