@@ -11,6 +11,7 @@ mod chaos;
 mod chaos_tests;
 mod checks;
 mod choices;
+mod limits;
 mod link;
 mod mark;
 mod memory_wire;

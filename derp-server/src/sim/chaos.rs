@@ -9,17 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derp_proto::{ClientFrame, FrameType, NodePublic, ServerFrame};
-use derp_verify::RateLimit;
 
 use super::choices::Choices;
 use super::link::Link;
 use super::mark::Mark;
 use super::player::Player;
-use super::{ClientOptions, LINKS, Sim};
+use super::{ClientOptions, LINKS, Sim, limits};
 use crate::peer::ConnId;
 use crate::registry::MAX_PER_KEY;
 use crate::tls13::{MAX_CONTENT, MAX_KEY_UPDATES};
-use crate::tunables::{GroupRates, Tunables};
 
 /// How many keys there are, so that clients meet.
 pub(super) const KEYS: usize = 6;
@@ -85,7 +83,7 @@ pub(super) struct Presences {
 
 impl Chaos {
     fn new(choices: &mut Choices<'_>, aloud: bool) -> Option<Self> {
-        let tunables = tunables(choices)?;
+        let tunables = limits::tunables(choices)?;
         let (queue_budget, lane_depth) = (tunables.queue_budget_bytes, tunables.lane_depth);
         let sim = Sim::with_workers(WORKERS, tunables);
         let inboxes = sim.workers.iter().map(|worker| Arc::clone(&worker.inbox));
@@ -170,7 +168,7 @@ impl Chaos {
             // Records cost time; most clients have none.
             link: LINKS[usize::from(kind & 7).saturating_sub(4)],
             is_mesh_peer: kind & 0x70 == 0,
-            rate: rate_limit(rate),
+            rate: limits::rate_limit(rate),
             group: (rate == 5).then_some("group"),
             room: [1 << 20, 1 << 18, 1 << 16, 1 << 14, 3000, 1000, 100, 7][room],
         };
@@ -462,7 +460,7 @@ impl Chaos {
     }
 
     fn change_tunables(&mut self, choices: &mut Choices<'_>) -> Option<()> {
-        let tunables = tunables(choices)?;
+        let tunables = limits::tunables(choices)?;
         self.queue_budget = tunables.queue_budget_bytes;
         self.lane_depth = self.lane_depth.max(tunables.lane_depth);
         self.say(|| format!("limits change: {tunables:?}"));
@@ -523,13 +521,9 @@ impl Chaos {
         Some(())
     }
 
-    /// Those whose rate is limited get the time that what they have sent needs by each one's own
-    /// limit and by that of all, and a minute for what others booked before they left.
+    /// Those whose rate is limited get the time that what they have sent needs.
     fn wait_for_limits(&mut self) {
-        let seconds = 60
-            + self.unread().max().unwrap_or(0) / SLOWEST
-            + self.unread().sum::<u64>() / SHARED.bytes_per_second;
-        let end = self.sim.now + Duration::from_secs(seconds);
+        let end = self.sim.now + limits::time_for(self.unread());
         while self.unread().any(|bytes| bytes > 0) && self.sim.now < end {
             self.pass(Duration::from_millis(1500));
             self.settle();
@@ -582,21 +576,6 @@ pub(super) fn key_number(choices: &mut Choices<'_>) -> Option<u8> {
     u8::try_from(choices.below(KEYS)?).ok()
 }
 
-fn tunables(choices: &mut Choices<'_>) -> Option<Tunables> {
-    let (rate, budget, depth) = (choices.below(16)?, choices.below(4)?, choices.below(4)?);
-    Some(Tunables {
-        client_rate: rate_limit(rate),
-        total_rate: (rate == 4).then_some(SHARED),
-        group_rates: GroupRates {
-            others: (rate == 5).then_some(SHARED),
-            ..GroupRates::default()
-        },
-        queue_budget_bytes: [512 << 20, 512 << 20, 200_000, 0][budget],
-        lane_depth: [32, 32, 5, 1][depth],
-        ..Tunables::default()
-    })
-}
-
 /// Mostly small ones.
 fn size_of(choice: u8) -> usize {
     match choice {
@@ -605,28 +584,4 @@ fn size_of(choice: u8) -> usize {
         0xe8..0xf8 => 16_384 - 37 + usize::from(choice & 1),
         _ => 65_536,
     }
-}
-
-/// What several clients may send together.
-const SHARED: RateLimit = RateLimit {
-    bytes_per_second: 200_000,
-    burst_bytes: 0,
-};
-
-/// The lowest limit, in bytes per second.
-const SLOWEST: u64 = 20_000;
-
-/// Mostly none.
-fn rate_limit(choice: usize) -> Option<RateLimit> {
-    let (bytes_per_second, burst_bytes) = match choice {
-        0 => (SLOWEST, 0),
-        1 => (100_000, 0),
-        2 => (1_000_000, 200_000),
-        3 => (0, 0),
-        _ => return None,
-    };
-    Some(RateLimit {
-        bytes_per_second,
-        burst_bytes,
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use derp_proto::{FrameType, ServerFrame};
+use derp_proto::{FrameType, NodePublic, ServerFrame};
 
 use super::{dropped, sim};
 use crate::packet::DropReason;
@@ -21,15 +21,20 @@ fn narrow(sim: &mut Sim, n: u8, link: Link, room: usize) -> SimClient {
     )
 }
 
+/// Sends packets of which a few are more than a narrow connection takes.
+fn send_long(from: &mut SimClient, to: NodePublic, count: usize) {
+    for _ in 0..count {
+        from.send_packet(to, &[1; 60_000]);
+    }
+}
+
 #[test]
 fn a_receiver_that_takes_a_little_at_a_time_stays() {
     for link in LINKS {
         let mut sim = sim();
         let mut a = sim.plain(1);
         let mut slow = narrow(&mut sim, 2, link, 128 << 10);
-        for _ in 0..3 {
-            a.send_packet(slow.key, &[1; 60_000]);
-        }
+        send_long(&mut a, slow.key, 3);
         // The network neither reports room in two seconds nor takes anything.
         for _ in 0..80 {
             for _ in 0..10 {
@@ -53,9 +58,7 @@ fn a_receiver_that_takes_nothing_goes_after_two_seconds() {
         let mut sim = sim();
         let mut a = sim.plain(1);
         let dead = narrow(&mut sim, 2, link, 128 << 10);
-        for _ in 0..3 {
-            a.send_packet(dead.key, &[1; 60_000]);
-        }
+        send_long(&mut a, dead.key, 3);
         sim.wait(Duration::from_millis(1999));
         assert!(!dead.is_closed());
         sim.wait(Duration::from_millis(1));
@@ -71,9 +74,7 @@ fn what_the_network_takes_at_first_buys_a_dead_receiver_a_quarter_of_the_time() 
         let mut sim = sim();
         let mut a = sim.plain(1);
         let mut dead = narrow(&mut sim, 2, link, 128 << 10);
-        for _ in 0..3 {
-            a.send_packet(dead.key, &[1; 60_000]);
-        }
+        send_long(&mut a, dead.key, 3);
         sim.rest();
         dead.receive_some(5000);
         sim.wait(Duration::from_millis(2499));
@@ -89,9 +90,7 @@ fn what_the_kernel_takes_of_its_own_accord_does_not_keep_a_dead_receiver() {
         let mut sim = sim();
         let mut a = sim.plain(1);
         let dead = narrow(&mut sim, 2, link, 128 << 10);
-        for _ in 0..5 {
-            a.send_packet(dead.key, &[1; 60_000]);
-        }
+        send_long(&mut a, dead.key, 5);
         sim.wait(Duration::from_millis(1900));
         dead.wire.widen(160 << 10);
         sim.wait(Duration::from_millis(99));
@@ -107,15 +106,11 @@ fn a_receiver_that_was_blocked_before_has_all_its_time_again() {
         let mut sim = sim();
         let mut a = sim.plain(1);
         let slow = narrow(&mut sim, 2, link, 128 << 10);
-        for _ in 0..3 {
-            a.send_packet(slow.key, &[1; 60_000]);
-        }
+        send_long(&mut a, slow.key, 3);
         sim.wait(Duration::from_millis(1900));
         slow.wire.widen(320 << 10);
         sim.wait(Duration::from_secs(50));
-        for _ in 0..4 {
-            a.send_packet(slow.key, &[1; 60_000]);
-        }
+        send_long(&mut a, slow.key, 4);
         sim.wait(Duration::from_millis(1900));
         assert!(!slow.is_closed(), "{link:?}");
     }
