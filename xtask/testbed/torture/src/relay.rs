@@ -23,8 +23,10 @@ use crate::tls::{self, Version};
 /// How long a well-behaved client waits for each step, on a machine that is under attack.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// By this header a proxy says that a client is on the machine itself, which may see numbers.
-pub(crate) const OWN_PROXY_HEADER: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 443\r\n";
+/// By this header a proxy says where a client is. One on the machine itself may see numbers.
+pub(crate) fn proxy_header(client: Ipv4Addr) -> String {
+    format!("PROXY TCP4 {client} 127.0.0.1 40000 443\r\n")
+}
 
 /// A relay on this machine.
 #[derive(Debug, Clone)]
@@ -109,8 +111,7 @@ impl Relay {
         if self.wants_proxy_header {
             // Clients behind a proxy are as many as those in front of it would be.
             let client = dial.source.unwrap_or(Ipv4Addr::LOCALHOST);
-            let header = format!("PROXY TCP4 {client} 127.0.0.1 40000 443\r\n");
-            tcp.write_all(header.as_bytes()).await?;
+            tcp.write_all(proxy_header(client).as_bytes()).await?;
         }
         self.over(tcp, dial.tls.as_ref()).await
     }

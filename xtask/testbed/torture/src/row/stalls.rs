@@ -1,5 +1,6 @@
 //! Connections that stop, or go on a byte at a time, at each step of a client's life.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,7 +14,7 @@ use crate::hello::client_hello;
 use crate::link::{Link, upgrade_request};
 use crate::logins::Logins;
 use crate::random::{self, Dice};
-use crate::relay::{Dial, OWN_PROXY_HEADER, Relay};
+use crate::relay::{Dial, Relay, proxy_header};
 use crate::report::Report;
 use crate::watch::Rest;
 
@@ -170,8 +171,9 @@ async fn live(relay: &Relay, stage: Stage, hello: &[u8], dial: &Dial) -> Result<
         | Stage::DrippingHello => {
             let mut tcp = relay.tcp(dial).await?;
             let (mut read, mut write) = tcp.split();
+            let header = proxy_header(Ipv4Addr::LOCALHOST);
             let first = match stage {
-                Stage::PartOfProxyHeader | Stage::DrippingProxyHeader => OWN_PROXY_HEADER,
+                Stage::PartOfProxyHeader | Stage::DrippingProxyHeader => header.as_bytes(),
                 _ => hello,
             };
             let send = async {
