@@ -171,7 +171,12 @@ mod tests {
         }
     }
 
+    /// Held while a subscriber lives: whether anybody listens to a line is remembered for all
+    /// threads, and subscribers of two tests at a time would decide it for each other.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     fn logged(format: Format, filter: &str, colours: bool) -> String {
+        let _alone = ALONE.lock();
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let logging = Logging {
@@ -200,6 +205,7 @@ mod tests {
 
     #[test]
     fn the_filter_can_be_changed() {
+        let _alone = ALONE.lock();
         for format in [Format::Text, Format::Json] {
             let buffer = Buffer::default();
             let writer = buffer.clone();

@@ -1,111 +1,18 @@
 //! Relays in one process, on loopback, whose clients find one another.
 
+mod support;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use derp_client::{Client, Connector, Login, Policy, Received, ServerUrl};
-use derp_mesh::{LinkStatus, Mesh, Name, Peer, Resolve, Resolving};
-use derp_proto::{MeshKey, NodePrivate, NodePublic, PeerGoneReason};
-use derp_server::{ListenOptions, Server};
-use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use derp_client::{Client, Received};
+use derp_mesh::{Mesh, Name, Peer, Resolve, Resolving};
+use derp_proto::{NodePublic, PeerGoneReason};
+use tokio::time::timeout;
 
-/// Waits of a test, in place of about five seconds.
-const SHORT: Policy = Policy {
-    floor: Duration::ZERO,
-    first: Duration::from_millis(100),
-    max: Duration::from_millis(100),
-    healthy_after: Duration::from_secs(30),
-};
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn private(n: u8) -> NodePrivate {
-    NodePrivate::from_random([n; 32])
-}
-
-fn key(n: u8) -> NodePublic {
-    private(n).public()
-}
-
-fn mesh_key(digit: char) -> MeshKey {
-    MeshKey::from_secret_text(&digit.to_string().repeat(64)).expect("a key")
-}
-
-fn url(addr: SocketAddr) -> ServerUrl {
-    format!("http://{addr}/derp").parse().expect("a URL")
-}
-
-struct Relay {
-    server: Server,
-    number: u8,
-    addr: SocketAddr,
-    tasks: JoinSet<()>,
-}
-
-impl Relay {
-    /// A relay whose key has this number.
-    async fn start(number: u8) -> Self {
-        Self::start_at(number, "127.0.0.1:0".parse().expect("an address")).await
-    }
-
-    async fn start_at(number: u8, addr: SocketAddr) -> Self {
-        let server = Server::builder(private(number))
-            .mesh_key(mesh_key('a'))
-            .workers(1)
-            .start()
-            .expect("threads");
-        let listener = TcpListener::bind(addr).await.expect("a port");
-        let addr = listener.local_addr().expect("it is bound");
-        let mut tasks = JoinSet::new();
-        let serving = server.clone();
-        tasks.spawn(async move {
-            serving.serve(listener, ListenOptions::plain("main")).await;
-        });
-        Self {
-            server,
-            number,
-            addr,
-            tasks,
-        }
-    }
-
-    fn mesh(&self) -> Mesh {
-        let key = private(self.number);
-        Mesh::new(self.server.clone(), key, mesh_key('a'), Connector::new()).with_policy(SHORT)
-    }
-
-    fn mesh_with(&self, other: &Self) -> Mesh {
-        self.mesh()
-            .with_peer(Peer::new("other", url(other.addr).into()))
-    }
-
-    fn run(&mut self, mesh: &Mesh) -> AbortHandle {
-        let mesh = mesh.clone();
-        self.tasks.spawn(async move { match mesh.run().await {} })
-    }
-
-    async fn client(&self, n: u8) -> Client {
-        let login = Login::new(private(n));
-        let target = url(self.addr).into();
-        let mut client = Connector::new()
-            .connect(&target, &login)
-            .await
-            .expect("the relay is there");
-        match client.recv().await {
-            Ok(Received::ServerInfo(_)) => client,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn stop(mut self) {
-        self.server.shutdown().await;
-        self.tasks.shutdown().await;
-    }
-}
+use support::{PATIENCE, Relay, key, only, until, url};
 
 /// Two relays that watch each other, and their links.
 async fn two() -> ([Relay; 2], [Mesh; 2]) {
@@ -119,23 +26,6 @@ async fn two() -> ([Relay; 2], [Mesh; 2]) {
 /// What a client sends to find out whether another is there; only these are answered.
 fn disco() -> Vec<u8> {
     [b"TS\xf0\x9f\x92\xac", &[5; 56][..]].concat()
-}
-
-/// Waits until it is so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let wait = async {
-        while !is_so() {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect(what);
-}
-
-fn only(mesh: &Mesh) -> LinkStatus {
-    let [link] = &mesh.links()[..] else {
-        panic!("{mesh:?}");
-    };
-    link.clone()
 }
 
 async fn follows(mesh: &Mesh, clients: usize) {
@@ -234,58 +124,6 @@ async fn a_link_to_the_relay_itself_ends_for_good() {
     .await;
     until("it has left", || one.server.clients().is_empty()).await;
     assert_eq!(one.server.metrics().gauges().clients_remote.get(), 0);
-}
-
-/// Counts what is news to whoever reads the log.
-#[derive(Clone, Default)]
-struct News(Arc<AtomicU32>);
-
-impl tracing::Subscriber for News {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("derp_mesh") && *metadata.level() <= tracing::Level::INFO
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        if self.enabled(event.metadata()) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-#[tokio::test]
-async fn a_wrong_key_gives_no_link_and_a_reason_that_is_news_once() {
-    let news = News::default();
-    let _heard = tracing::subscriber::set_default(news.clone());
-    let (mut one, two) = (Relay::start(101).await, Relay::start(102).await);
-    let wrong = Mesh::new(
-        one.server.clone(),
-        private(101),
-        mesh_key('b'),
-        Connector::new(),
-    );
-    let mesh = wrong
-        .with_policy(SHORT)
-        .with_peer(Peer::new("other", url(two.addr).into()));
-    one.run(&mesh);
-    until("it was tried three times", || {
-        mesh.links().iter().any(|link| link.failures >= 3)
-    })
-    .await;
-    let link = only(&mesh);
-    assert!(link.problem.is_some() && !link.is_up(), "{link:?}");
-    assert_eq!((link.clients, news.0.load(Relaxed)), (0, 1));
 }
 
 /// Says what a test wants it to say.
