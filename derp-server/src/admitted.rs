@@ -21,7 +21,6 @@ pub(crate) struct Admitted {
     pub(crate) rest: Rest,
     /// Limits of its own, from the verifier.
     pub(crate) terms: Option<Box<Terms>>,
-    pub(crate) is_not_ideal: bool,
     /// How often it hears that the relay is there.
     pub(crate) keep_alive: Duration,
 }
@@ -42,15 +41,16 @@ impl Admitted {
         if hub.is_stopping() {
             self.peer.close();
         }
-        if self.is_not_ideal {
+        if self.peer.is_not_ideal() {
             hub.metrics.gauges().not_ideal_connections.add(1);
         }
+        hub.metrics.tls_versions.comes(self.peer.tls);
     }
 
     /// The receiving half of the client.
     pub(crate) fn inbound(&self, hub: &Hub, now: std::time::Instant) -> Inbound {
         let peer = Arc::clone(&self.peer);
-        Inbound::new(peer, self.terms.clone(), self.is_not_ideal, hub, now)
+        Inbound::new(peer, self.terms.clone(), hub, now)
     }
 }
 

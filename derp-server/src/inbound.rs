@@ -48,7 +48,6 @@ pub(crate) struct Inbound {
     /// How often the client may hear that somebody is not here; made when first needed.
     not_here: Option<Box<TokenBucket>>,
     home: bool,
-    not_ideal: bool,
     since: Instant,
     /// Since when something is unfinished: a frame, or a record that holds one.
     unfinished_since: Option<Instant>,
@@ -60,13 +59,7 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     /// The receiving half of `peer`, which comes under the limits that hold now.
-    pub(crate) fn new(
-        peer: Arc<Peer>,
-        terms: Option<Box<Terms>>,
-        not_ideal: bool,
-        hub: &Hub,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(peer: Arc<Peer>, terms: Option<Box<Terms>>, hub: &Hub, now: Instant) -> Self {
         peer.ledger.begin(now);
         let mut inbound = Self {
             peer,
@@ -77,7 +70,6 @@ impl Inbound {
             terms,
             not_here: None,
             home: false,
-            not_ideal,
             since: now,
             unfinished_since: None,
             unfinished_len: 0,
@@ -435,9 +427,10 @@ impl Inbound {
         if self.home {
             gauges.home_connections.sub(1);
         }
-        if self.not_ideal {
+        if self.peer.is_not_ideal() {
             gauges.not_ideal_connections.sub(1);
         }
+        hub.metrics.tls_versions.goes(self.peer.tls);
         let departure: Departure = hub.registry.unregister(&self.peer, self.sent_to);
         departure.tell(self.peer.key);
     }

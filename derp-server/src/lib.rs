@@ -160,6 +160,7 @@ mod tally;
 mod timers;
 pub mod tls;
 mod tls13;
+mod tls_versions;
 mod tunables;
 mod turn;
 mod tx;
@@ -183,6 +184,7 @@ pub use peer::ConnId;
 pub use proxy_protocol::{ProxyCounts, ProxyHeaderError, ProxyProtocol};
 pub use server::{ClientSnapshot, DrainPlan, DrainReport, Server, ServerBuilder};
 pub use socket::SocketOptions;
+pub use tls_versions::TlsVersions;
 pub use tunables::{FrameRate, GroupRates, Tunables};
 
 /// What a packet carries on its way to a client: a frame header and the sender's key.

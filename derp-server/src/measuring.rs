@@ -120,6 +120,7 @@ impl Rig {
             id: self.hub.next_conn(),
             addr: None,
             flags: registry::flags(false, false, true),
+            tls: None,
         };
         let owner = Owner::Worker {
             wire: Wire::Socket(ours.into()),
@@ -134,7 +135,6 @@ impl Rig {
             opener: suite.map(|suite| Box::new(opener(suite, 2))),
             rest: Rest::default(),
             terms: None,
-            is_not_ideal: false,
             keep_alive: Duration::from_secs(3600),
         })));
         let mut client = Client {

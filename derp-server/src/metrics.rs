@@ -9,6 +9,7 @@ use crate::proxy_protocol::ProxyCounts;
 use crate::recent_mean::RecentMean;
 use crate::shared::{AtomicU64, Mutex};
 use crate::tally::{Tally, Totals};
+use crate::tls_versions::TlsVersions;
 
 /// A number that goes up and down, or only up.
 #[derive(Debug, Default)]
@@ -162,6 +163,7 @@ pub struct Metrics {
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) proxy_headers: ProxyCounts,
     pub(crate) outcomes: Outcomes,
+    pub(crate) tls_versions: TlsVersions,
     /// One for each worker, and the first for all tasks.
     totals: Box<[Arc<Totals>]>,
     /// Of packets that had to wait. Held for a reading.
@@ -176,6 +178,7 @@ impl Metrics {
             gauges: Arc::default(),
             proxy_headers: ProxyCounts::default(),
             outcomes: Outcomes::default(),
+            tls_versions: TlsVersions::default(),
             totals: totals.collect(),
             wait: Mutex::default(),
         }
@@ -203,6 +206,12 @@ impl Metrics {
     #[must_use]
     pub const fn outcomes(&self) -> &Outcomes {
         &self.outcomes
+    }
+
+    /// Requests and clients, by their version of TLS.
+    #[must_use]
+    pub const fn tls_versions(&self) -> &TlsVersions {
+        &self.tls_versions
     }
 
     pub(crate) fn sum(&self) -> Tally {
@@ -237,6 +246,7 @@ impl Metrics {
         self.gauges.visit(visitor);
         self.proxy_headers.visit(visitor);
         self.outcomes.visit(visitor);
+        self.tls_versions.visit(visitor);
         let sum = self.sum();
         let clients = self.gauges.clients_local.get() + self.gauges.clients_remote.get();
         visitor.sample(&Sample {

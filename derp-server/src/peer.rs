@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use derp_proto::{NodePublic, PeerGoneReason, PeerPresentFlags, PingData, ServerFrame};
+use derp_verify::TlsVersion;
 
 use crate::budget::HeldBytes;
 use crate::inbox::{Inbox, Message};
@@ -82,6 +83,8 @@ pub(crate) struct Peer {
     /// Where it connected from, for watchers.
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) flags: PeerPresentFlags,
+    /// Whether it came over TLS, as far as this relay is its other end.
+    pub(crate) tls: Option<TlsVersion>,
     pub(crate) id: ConnId,
     pub(crate) key: NodePublic,
     state: State,
@@ -107,6 +110,7 @@ pub(crate) struct Identity {
     pub(crate) id: ConnId,
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) flags: PeerPresentFlags,
+    pub(crate) tls: Option<TlsVersion>,
 }
 
 impl Peer {
@@ -117,6 +121,7 @@ impl Peer {
             budget,
             addr: who.addr,
             flags: who.flags,
+            tls: who.tls,
             id: who.id,
             key: who.key,
             state: State::default(),
@@ -127,6 +132,10 @@ impl Peer {
 
     pub(crate) fn is_mesh_peer(&self) -> bool {
         self.flags.contains(PeerPresentFlags::MESH_PEER)
+    }
+
+    pub(crate) fn is_not_ideal(&self) -> bool {
+        self.flags.contains(PeerPresentFlags::NOT_IDEAL)
     }
 
     /// Whether a route to this connection that was looked up earlier still holds.

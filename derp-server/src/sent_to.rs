@@ -86,6 +86,7 @@ mod tests {
                     id: ConnId(n),
                     addr: None,
                     flags: derp_proto::PeerPresentFlags::REGULAR,
+                    tls: None,
                 };
                 let sink = Sink::Queued {
                     waker: None,

@@ -204,6 +204,7 @@ impl Sim {
             id,
             addr: None,
             flags,
+            tls: None,
         };
         let owner = Owner::Worker {
             wire: Wire::Memory(Arc::clone(&wire)),
@@ -222,7 +223,6 @@ impl Sim {
                     .group
                     .map(|name| self.hub.rates.group(name, self.now)),
             })),
-            is_not_ideal: false,
             keep_alive: Duration::from_secs(60),
         })));
         SimClient {

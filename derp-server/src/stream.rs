@@ -388,6 +388,7 @@ mod tests {
             id: hub.next_conn(),
             addr: None,
             flags: crate::registry::flags(false, false, true),
+            tls: None,
         };
         let sink = Sink::Queued {
             waker: None,
@@ -399,7 +400,6 @@ mod tests {
             opener: None,
             rest: Rest::default(),
             terms: None,
-            is_not_ideal: false,
             keep_alive: Duration::from_secs(60),
         };
         let (ours, theirs) = duplex(64 << 10);

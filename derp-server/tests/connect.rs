@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use derp_proto::NodePrivate;
 use derp_server::{Connect, Extra, ListenOptions, Pages, PagesConfig, Server};
-use derp_verify::ConnMeta;
+use derp_verify::{ConnMeta, TlsVersion};
 use http::{Request, Response};
 use support::{tls, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,6 +82,13 @@ async fn a_client_reaches_elsewhere_through_the_relay() {
         let mut answer = Vec::new();
         let _ended = within("an answer", client.read_to_end(&mut answer)).await;
         assert!(answer.starts_with(b"HTTP/1.1 403 Forbidden\r\n"));
+    }
+    for version in TlsVersion::ALL {
+        let versions = server.metrics().tls_versions();
+        assert_eq!(
+            (versions.requests(version), versions.clients(version)),
+            (2, 0)
+        );
     }
     server.shutdown().await;
 }

@@ -71,6 +71,9 @@ pub enum TlsVersion {
 }
 
 impl TlsVersion {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::V1_2, Self::V1_3];
+
     /// The version in two digits, as in the reference's metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {

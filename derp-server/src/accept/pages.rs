@@ -96,8 +96,10 @@ impl Front {
         let room = self.room_for_pages(pending);
         let (pages, keeps) = (Arc::clone(&self.pages), || room.may_keep());
         let limit = self.hub.tunables().login_timeout;
+        let (received, versions) = (received.into(), &self.hub.metrics.tls_versions);
+        let served = http::serve_pages(stream, received, pages, conn, trusted, versions, keeps);
         let asked = tokio::select! {
-            asked = http::serve_pages(stream, received.into(), pages, conn, trusted, keeps) => asked,
+            asked = served => asked,
             () = self.hub.stopped() => None,
             () = room.is_over(limit) => None,
         };

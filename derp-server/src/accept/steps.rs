@@ -280,6 +280,7 @@ impl Front {
         match head.route {
             Route::Upgrade(upgrade) if self.pages.serves_derp() => {
                 trusted.note_head(&received[..head.len], conn);
+                self.hub.metrics.tls_versions.count_request(conn.tls);
                 received.drain(..head.len);
                 Ok(Ok((received, upgrade)))
             }
@@ -371,6 +372,7 @@ impl Front {
             id: self.hub.next_conn(),
             addr: conn.client_addr(),
             flags: registry::flags(login.is_mesh_peer, info.is_prober, !is_not_ideal),
+            tls: conn.tls,
         };
         tracing::debug!(conn = %who.id, client = ?who.key, addr = ?who.addr, "client logged in");
         let tunables = self.hub.tunables();
@@ -381,7 +383,6 @@ impl Front {
             opener: link.opener,
             rest: link.rest,
             terms: login.terms,
-            is_not_ideal,
             keep_alive: tunables.keep_alive + random_below(tunables.keep_alive_jitter),
         })
     }

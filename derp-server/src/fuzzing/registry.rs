@@ -162,6 +162,7 @@ impl Scene {
             id: ConnId(who as u64),
             addr: None,
             flags: flags(kind & 1 != 0, false, true),
+            tls: None,
         };
         let sink = Sink::Queued {
             waker: None,

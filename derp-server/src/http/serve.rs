@@ -23,6 +23,7 @@ use super::head::{self, HeadError, MAX_HEAD_LEN, MAX_HEADERS, Route, Upgrade};
 use super::line_ends::FirstBad;
 use super::pages::{Connect, Pages, text};
 use crate::forwarded::TrustedProxies;
+use crate::tls_versions::TlsVersions;
 
 /// How long the head of a request after the first may take, and how long a connection may be idle
 /// before it.
@@ -67,9 +68,11 @@ pub(crate) async fn serve_pages<IO: AsyncRead + AsyncWrite + Unpin>(
     pages: Arc<Pages>,
     conn: ConnMeta,
     trusted: &TrustedProxies,
+    versions: &TlsVersions,
     keeps: impl Fn() -> bool,
 ) -> Option<Asked<IO>> {
     let answer = |request: &Request<()>| {
+        versions.count_request(conn.tls);
         let conn = trusted.conn_of(request, &conn);
         let wanted = match head::route(request) {
             Ok(Route::Upgrade(upgrade)) if pages.serves_derp() => Wanted::Upgrade(upgrade),

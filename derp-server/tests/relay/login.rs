@@ -28,6 +28,7 @@ over_every_kind! {
     what_a_client_says_of_itself_is_read_as_go_reads_it,
     the_mesh_key_makes_a_mesh_peer_and_another_does_not,
     a_client_that_leaves_before_its_login_leaves_nothing,
+    clients_are_counted_by_their_version_of_tls,
 }
 
 /// Longer than a test waits for anything: what ends sooner has ended for another reason.
@@ -271,6 +272,29 @@ async fn a_client_that_leaves_before_its_login_leaves_nothing(relay: &Relay) {
         .await;
     mesh.expect(ServerFrame::Pong([1; 8])).await;
     relay.has_connections(2).await;
+}
+
+async fn clients_are_counted_by_their_version_of_tls(relay: &Relay) {
+    let version = match relay.kind {
+        Kind::Tls12 => Some("1.2"),
+        Kind::Tls13 | Kind::Tls13ByRustls | Kind::WebSocketTls => Some("1.3"),
+        Kind::Plain | Kind::WebSocket | Kind::Stream => None,
+        Kind::Upgraded | Kind::NoWorkers | Kind::Unix => None,
+    };
+    let counts = |name: &'static str, clients: u64| {
+        ["1.2", "1.3"].into_iter().all(|one| {
+            let expected = if version == Some(one) { clients } else { 0 };
+            relay.metric(name, &[("version", one)]) == expected
+        })
+    };
+    let active = "derper_tls_active_version";
+    let (first, second) = (relay.client(1).await, relay.client(2).await);
+    eventually("two are counted", || counts(active, 2)).await;
+    drop(first);
+    eventually("one has left", || counts(active, 1)).await;
+    drop(second);
+    eventually("both have left", || counts(active, 0)).await;
+    assert!(counts("derper_tls_request_version", 2));
 }
 
 /// A client that goes on with new keys, and asks for the relay's, before it has logged in. No record

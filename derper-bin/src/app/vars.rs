@@ -76,7 +76,8 @@ fn place(name: &str, kind: &str) -> (Option<&'static str>, String) {
             return (Some(group), format!("{kind}_{rest}"));
         }
     }
-    if name.starts_with("bootstrap_dns_") || name == "uptime_sec" {
+    let is_prefixed = ["uptime_sec", "derper_tls_active_version"].contains(&name);
+    if is_prefixed || name.starts_with("bootstrap_dns_") {
         return (None, format!("{kind}_{name}"));
     }
     (None, name.to_owned())
@@ -117,6 +118,9 @@ stun_requests{disposition=\"success\"} 7
 uptime_sec 8
 process_start_unix_time 9
 derper_cert_not_after_seconds +Inf
+# TYPE derper_tls_active_version gauge
+derper_tls_active_version{version=\"1.2\"} 10
+derper_tls_request_version{version=\"1.3\"} 11
 version{version=\"0.1.0\",binary=\"derper\"} 1
 ";
         assert_eq!(
@@ -133,6 +137,8 @@ version{version=\"0.1.0\",binary=\"derper\"} 1
                 },
                 "derp_packets_dropped": {"queue_head,disco": 4},
                 "derper_cert_not_after_seconds": null,
+                "gauge_derper_tls_active_version": {"1.2": 10},
+                "derper_tls_request_version": {"1.3": 11},
                 "process_start_unix_time": 9,
                 "stun": {"counter_requests": {"success": 7}},
                 "version": "0.1.0",

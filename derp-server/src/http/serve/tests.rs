@@ -20,13 +20,28 @@ fn start(
 ) {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let already_read = Bytes::copy_from_slice(already_read.as_bytes());
-    let serving = async move {
-        let nobody = TrustedProxies::default();
-        let pages = Arc::new(pages);
-        let conn = ConnMeta::default();
-        serve_pages(server, already_read, pages, conn, &nobody, || true).await
-    };
+    let serving = served(server, already_read, Arc::new(pages), ConnMeta::default());
     (client, tokio::spawn(serving))
+}
+
+/// Behind no proxy, and keeping all connections.
+async fn served(
+    server: DuplexStream,
+    already_read: Bytes,
+    pages: Arc<Pages>,
+    conn: ConnMeta,
+) -> Option<Asked<DuplexStream>> {
+    let (nobody, versions) = (TrustedProxies::default(), TlsVersions::default());
+    serve_pages(
+        server,
+        already_read,
+        pages,
+        conn,
+        &nobody,
+        &versions,
+        || true,
+    )
+    .await
 }
 
 async fn send(client: &mut DuplexStream, text: &str) {
@@ -119,15 +134,7 @@ async fn a_client_that_takes_no_response_is_given_up() {
     let (client, server) = tokio::io::duplex(100);
     let requests = Bytes::from(HOME);
     let since = Instant::now();
-    serve_pages(
-        server,
-        requests,
-        Arc::new(Pages::default()),
-        ConnMeta::default(),
-        &TrustedProxies::default(),
-        || true,
-    )
-    .await;
+    served(server, requests, Arc::default(), ConnMeta::default()).await;
     assert!(
         since.elapsed() < Duration::from_secs(32),
         "{:?}",
@@ -206,18 +213,8 @@ async fn the_end_waits_a_little_for_a_client_that_still_sends() {
 async fn an_upgrade_waits_until_the_response_before_it_is_sent() {
     let (mut client, server) = tokio::io::duplex(16);
     let requests = Bytes::from(format!("{PROBE}{UPGRADE}"));
-    let serving = tokio::spawn(async move {
-        let nobody = TrustedProxies::default();
-        serve_pages(
-            server,
-            requests,
-            Arc::default(),
-            ConnMeta::default(),
-            &nobody,
-            || true,
-        )
-        .await
-    });
+    let serving = served(server, requests, Arc::default(), ConnMeta::default());
+    let serving = tokio::spawn(serving);
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(!serving.is_finished());
     let response = read_response(&mut client).await;
@@ -385,10 +382,7 @@ async fn connect_leads_elsewhere_over_tls_alone_and_where_somebody_says_so() {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let mut conn = ConnMeta::default();
         conn.tls = tls;
-        let serving = tokio::spawn(async move {
-            let nobody = TrustedProxies::default();
-            serve_pages(server, Bytes::new(), pages, conn, &nobody, || true).await
-        });
+        let serving = tokio::spawn(served(server, Bytes::new(), pages, conn));
         send(&mut client, CONNECT).await;
         if let Some(body) = expected {
             let response = read_all(&mut client).await;
