@@ -133,6 +133,9 @@ impl Watch {
             let event = match &mut self.unanswered {
                 None => self.link.next().await,
                 Some((writer, unanswered)) => tokio::select! {
+                    // What has come tells more than a ping: a pong that waits to be read, or why
+                    // the link has ended.
+                    biased;
                     event = self.link.next() => event,
                     () = unanswered => {
                         writer.close_because(CloseReason::PingsUnanswered);
