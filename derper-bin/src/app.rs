@@ -347,6 +347,10 @@ impl App {
             port,
         };
         let mut tasks = JoinSet::new();
+        // Before anybody can ask for its numbers.
+        if let Some(links) = mesh.map(|mesh| mesh.run()) {
+            tasks.spawn(async move { match links.await {} });
+        }
         let stun_handle = stun.as_ref().map(StunServer::handle);
         for (listener, options) in [Some(main), http].into_iter().flatten().chain(extra) {
             let server = server.clone();
@@ -368,9 +372,6 @@ impl App {
         }
         if let Some(stun) = stun {
             tasks.spawn(async move { match stun.serve().await {} });
-        }
-        if let Some(mesh) = mesh {
-            tasks.spawn(async move { match mesh.run().await {} });
         }
         if let Some(tls) = tls.clone() {
             tasks.spawn(async move { match tls.run().await {} });

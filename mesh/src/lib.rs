@@ -25,8 +25,7 @@
 //! let other: ServerUrl = "https://derp1b.example.com".parse()?;
 //! let mesh = Mesh::new(server.clone(), key, mesh_key, Connector::new())
 //!     .with_peer(Peer::new("derp1b.example.com", other.into()));
-//! let links = mesh.clone();
-//! tokio::spawn(async move { match links.run().await {} });
+//! tokio::spawn(mesh.run());
 //! for link in mesh.links() {
 //!     println!("{}: {} clients", link.name, link.clients);
 //! }
@@ -154,28 +153,14 @@ impl Mesh {
         Arc::get_mut(&mut self.inner).expect("a mesh is put together before it is shared")
     }
 
-    /// Keeps the links. Dropping the future ends them: clients are not routed to other relays any
-    /// more, and [`Self::links`] has none. It is for one task at a time.
-    pub async fn run(&self) -> Infallible {
-        let _listed = Listed(self);
-        // Dropped first.
-        let mut tasks = JoinSet::new();
-        for peer in &self.inner.peers {
-            let link = self.link(peer.clone());
-            tasks.spawn(async move {
-                link.run().await;
-            });
-        }
-        for name in &self.inner.names {
-            let (mesh, name) = (self.clone(), name.clone());
-            tasks.spawn(async move { match discovery::follow(&mesh, name).await {} });
-        }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a mesh link has failed and will not come back");
-            }
-        }
-        std::future::pending().await
+    /// Keeps the links; those to peers are listed at once. Dropping the future ends them: clients
+    /// are not routed to other relays any more, and [`Self::links`] has none. It is for one task at
+    /// a time.
+    pub fn run(&self) -> impl Future<Output = Infallible> + Send + use<> {
+        let listed = Listed(self.clone());
+        let peers = self.inner.peers.iter();
+        let links: Vec<_> = peers.map(|peer| self.link(peer.clone())).collect();
+        listed.keep(links)
     }
 
     /// How the links are.
@@ -215,9 +200,31 @@ impl Mesh {
 }
 
 /// The links of a run, listed until it ends.
-struct Listed<'a>(&'a Mesh);
+struct Listed(Mesh);
 
-impl Drop for Listed<'_> {
+impl Listed {
+    async fn keep(self, links: Vec<Link>) -> Infallible {
+        // Dropped first.
+        let mut tasks = JoinSet::new();
+        for link in links {
+            tasks.spawn(async move {
+                link.run().await;
+            });
+        }
+        for name in &self.0.inner.names {
+            let (mesh, name) = (self.0.clone(), name.clone());
+            tasks.spawn(async move { match discovery::follow(&mesh, name).await {} });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a mesh link has failed and will not come back");
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+impl Drop for Listed {
     fn drop(&mut self) {
         self.0.states().clear();
     }

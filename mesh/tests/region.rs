@@ -111,6 +111,17 @@ async fn a_link_that_is_dropped_takes_its_routes_back() {
     follows(&mesh, 1).await;
 }
 
+#[tokio::test]
+async fn links_to_peers_are_listed_before_they_are_up() {
+    let (one, two) = (Relay::start(101).await, Relay::start(102).await);
+    let mesh = one.mesh_with(&two);
+    assert!(mesh.links().is_empty());
+    let links = mesh.run();
+    assert!(!only(&mesh).is_up());
+    drop(links);
+    assert!(mesh.links().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_to_the_relay_itself_ends_for_good() {
     let mut one = Relay::start(101).await;
