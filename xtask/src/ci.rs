@@ -30,7 +30,10 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     (
         "clippy",
-        &["cargo clippy --workspace --all-targets --locked -- -D warnings"],
+        &[
+            "cargo clippy --workspace --all-targets --locked -- -D warnings",
+            "cargo clippy --manifest-path fuzz/Cargo.toml --all-targets --locked -- -D warnings",
+        ],
     ),
     (
         "features",
