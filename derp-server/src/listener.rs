@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::accept::Front;
 use crate::error::AcceptError;
 use crate::forwarded::TrustedProxies;
+use crate::hub::Hub;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::refusals::Lines;
 use crate::socket::{Socket, SocketOptions};
@@ -188,7 +189,7 @@ pub(crate) async fn accept_loop(
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(ended) = connections.join_next() => {
-                note_panic(&ended, &gauges);
+                note_panic(&ended, &front.hub);
                 continue;
             }
             _ = stop.wait_for(|stop| *stop) => break,
@@ -234,7 +235,7 @@ pub(crate) async fn accept_loop(
     drop(listener);
     // Sessions that are tasks end when their clients are closed, and everybody else at once.
     while let Some(ended) = connections.join_next().await {
-        note_panic(&ended, &gauges);
+        note_panic(&ended, &front.hub);
     }
 }
 
@@ -266,12 +267,13 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
-fn note_panic(ended: &Result<(), tokio::task::JoinError>, gauges: &crate::metrics::Gauges) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        gauges.panics.add(1);
-        tracing::error!(%error, "a connection's task panicked; others are not affected");
+fn note_panic(ended: &Result<(), tokio::task::JoinError>, hub: &Hub) {
+    let Some(error) = ended.as_ref().err().filter(|error| error.is_panic()) else {
+        return;
+    };
+    hub.metrics.gauges().panics.add(1);
+    if let Some(untold) = hub.tell() {
+        tracing::error!(%error, untold, "a connection's task panicked; others are not affected");
     }
 }
 

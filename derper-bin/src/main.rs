@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use derp_ops::logging::{self, Log};
+use derp_ops::panics;
 use derper::app::App;
 use derper::args::{Args, Command};
 use derper::config::Config;
@@ -43,6 +44,7 @@ fn run(args: Args, vars: Vars) -> anyhow::Result<ExitCode> {
     }
     let config = start.config()?;
     let log = logging::init(&config.logging)?;
+    panics::log();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

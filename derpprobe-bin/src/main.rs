@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use derp_ops::logging::{self, Logging};
+use derp_ops::panics;
 use derp_ops::process::raise_open_files;
 use derpprobe::args::{Args, Exit};
 use derpprobe::config::{Config, Vars};
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
 
 fn start(config: Config) -> anyhow::Result<ExitCode> {
     logging::init(&Logging::default())?;
+    panics::log();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
