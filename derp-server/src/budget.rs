@@ -79,19 +79,20 @@ impl HeldBytes {
         let Ok(_one_at_a_time) = self.relief.try_lock() else {
             return 0;
         };
-        let mut excess = self.used().saturating_sub(self.limit() / 4 * 3);
-        let mut holders = Vec::new();
+        let (mut going, mut holders) = (0, Vec::new());
         for peer in registry.all() {
             let (bytes, age) = peer.ledger.unfinished(now);
             // Some have been asked to go already, and have not yet.
             if peer.is_gone() {
-                excess = excess.saturating_sub(bytes);
+                going += bytes;
             } else if bytes > 0 {
                 let weight = bytes as u128 * (age.as_micros() + 1);
                 holders.push((weight, bytes, peer));
             }
         }
         holders.sort_by_key(|(weight, ..)| Reverse(*weight));
+        // Read last: who has gone meanwhile is not to be made up for by another.
+        let mut excess = self.used().saturating_sub(self.limit() / 4 * 3 + going);
         let mut closed = 0;
         for (_, bytes, peer) in holders {
             if excess == 0 {
@@ -103,5 +104,49 @@ impl HeldBytes {
             closed += 1;
         }
         closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use derp_proto::PeerPresentFlags;
+
+    use crate::inbound::Inbound;
+    use crate::peer::Peer;
+    use crate::sim::{Sim, key};
+    use crate::tunables::Tunables;
+
+    #[test]
+    fn nobody_is_closed_in_place_of_one_who_is_leaving() {
+        let sim = Sim::new(Tunables {
+            max_unfinished_bytes: 1000,
+            ..Tunables::default()
+        });
+        let (hub, now) = (&sim.hub, sim.now);
+        let client = |n: u8, bytes: usize| {
+            let (flags, budget) = (PeerPresentFlags::REGULAR, Arc::clone(&hub.queued));
+            let peer = Peer::unserved(key(n), hub.next_conn(), flags, budget);
+            assert!(hub.registry.register(&peer).is_none());
+            let mut inbound = Inbound::new(peer, None, hub, now);
+            inbound.note_rest(bytes, hub, now);
+            inbound
+        };
+        let stays = client(0, 10);
+        for _ in 0..30 {
+            let leaving: Vec<_> = (1..=100).map(|n| client(n, 1000)).collect();
+            for n in 1..=100 {
+                hub.registry.connections_of(&key(n))[0].close();
+            }
+            std::thread::scope(|scope| {
+                let leave = scope.spawn(|| leaving.into_iter().for_each(|it| it.leave(hub)));
+                while !leave.is_finished() {
+                    assert_eq!(hub.unfinished.close_unfinished(&hub.registry, now), 0);
+                }
+            });
+        }
+        assert_eq!(hub.unfinished.used(), 10);
+        stays.leave(hub);
     }
 }

@@ -112,7 +112,7 @@ impl Inbound {
         if len == 0 && !self.scanner.is_skipping() {
             self.unfinished_since = None;
             // Mostly nothing was held before, either.
-            if !self.peer.ledger.has_unfinished() {
+            if self.peer.ledger.unfinished_bytes() == 0 {
                 return;
             }
         } else {
@@ -129,10 +129,12 @@ impl Inbound {
         }
         let since = self.unfinished_since.unwrap_or(now);
         let bytes = u32::try_from(len).expect("a rest is no longer than the buffer");
-        let before = self.peer.ledger.set_unfinished(bytes, since);
+        let before = self.peer.ledger.unfinished_bytes();
         if before != bytes {
             hub.unfinished.change(before as usize, len);
         }
+        // After that, so that nobody finds it free here and still in the sum.
+        self.peer.ledger.set_unfinished(bytes, since);
     }
 
     /// Whether the client is owed an answer since this was last asked.

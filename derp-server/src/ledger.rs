@@ -6,7 +6,8 @@
 //! client that sends at the same time.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Default)]
@@ -44,24 +45,22 @@ impl Ledger {
     }
 
     /// Of what the client has sent, so many bytes wait for more, the first of them since `since`.
-    /// Returns how many it were before.
-    pub(crate) fn set_unfinished(&self, bytes: u32, since: Instant) -> u32 {
-        let before = self.unfinished.load(Relaxed);
+    /// Whoever finds fewer than before also finds what their owner has done before.
+    pub(crate) fn set_unfinished(&self, bytes: u32, since: Instant) {
         let at = self.age(since).as_micros();
         let at = u64::try_from(at).unwrap_or(u64::MAX);
         self.unfinished_since.store(at, Relaxed);
-        self.unfinished.store(bytes, Relaxed);
-        before
+        self.unfinished.store(bytes, Release);
     }
 
-    pub(crate) fn has_unfinished(&self) -> bool {
-        self.unfinished.load(Relaxed) > 0
+    pub(crate) fn unfinished_bytes(&self) -> u32 {
+        self.unfinished.load(Acquire)
     }
 
     /// How many bytes wait for more, and for how long.
     pub(crate) fn unfinished(&self, now: Instant) -> (usize, Duration) {
         let since = Duration::from_micros(self.unfinished_since.load(Relaxed));
-        let bytes = self.unfinished.load(Relaxed);
+        let bytes = self.unfinished_bytes();
         let bytes = usize::try_from(bytes).expect("there are no smaller machines");
         (bytes, self.age(now).saturating_sub(since))
     }

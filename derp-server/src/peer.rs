@@ -130,6 +130,28 @@ impl Peer {
         }
     }
 
+    /// A client whose connection nobody serves.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn unserved(
+        key: NodePublic,
+        id: ConnId,
+        flags: PeerPresentFlags,
+        budget: Arc<HeldBytes>,
+    ) -> Arc<Self> {
+        let who = Identity {
+            key,
+            id,
+            addr: None,
+            flags,
+            tls: None,
+        };
+        let sink = Sink::Queued {
+            waker: None,
+            is_stuck: false,
+        };
+        Arc::new(Self::new(who, Owner::Task, sink, budget))
+    }
+
     pub(crate) fn is_mesh_peer(&self) -> bool {
         self.flags.contains(PeerPresentFlags::MESH_PEER)
     }

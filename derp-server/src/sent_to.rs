@@ -70,29 +70,19 @@ impl SentTo {
 
 #[cfg(test)]
 mod tests {
+    use derp_proto::PeerPresentFlags;
+
     use super::*;
     use crate::budget::HeldBytes;
-    use crate::peer::{Identity, Owner};
     use crate::sim::key;
-    use crate::tx::Sink;
 
     #[test]
     fn beyond_the_bound_the_oldest_quarter_is_forgotten_at_once() {
         let budget = Arc::new(HeldBytes::new(0));
         let peers: Vec<_> = (0..=4096)
             .map(|n| {
-                let who = Identity {
-                    key: key(1),
-                    id: ConnId(n),
-                    addr: None,
-                    flags: derp_proto::PeerPresentFlags::REGULAR,
-                    tls: None,
-                };
-                let sink = Sink::Queued {
-                    waker: None,
-                    is_stuck: false,
-                };
-                Arc::new(Peer::new(who, Owner::Task, sink, Arc::clone(&budget)))
+                let flags = PeerPresentFlags::REGULAR;
+                Peer::unserved(key(1), ConnId(n), flags, Arc::clone(&budget))
             })
             .collect();
         let mut sent_to = SentTo::default();

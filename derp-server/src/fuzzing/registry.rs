@@ -10,12 +10,11 @@ use derp_proto::{FrameDecoder, NodePublic, ServerFrame, ServerSide};
 use crate::budget::HeldBytes;
 use crate::forwarder::{Forwarder, Refused};
 use crate::metrics::Gauges;
-use crate::peer::{ConnId, Identity, Owner, Peer};
+use crate::peer::{ConnId, Peer};
 use crate::registry::{MAX_PER_KEY, Registry, Route, flags};
 use crate::sent_to::SentTo;
 use crate::sim::Choices;
 use crate::tally::Tally;
-use crate::tx::Sink;
 
 /// What happens to a registry, each event a byte for its kind and what the kind needs.
 pub fn registry(data: &[u8]) {
@@ -157,19 +156,9 @@ impl Scene {
 
     fn register(&mut self, key: usize, kind: u8) {
         let who = self.conns.len();
-        let identity = Identity {
-            key: key_of(key),
-            id: ConnId(who as u64),
-            addr: None,
-            flags: flags(kind & 1 != 0, false, true),
-            tls: None,
-        };
-        let sink = Sink::Queued {
-            waker: None,
-            is_stuck: false,
-        };
+        let flags = flags(kind & 1 != 0, false, true);
         let budget = Arc::new(HeldBytes::new(usize::MAX));
-        let peer = Arc::new(Peer::new(identity, Owner::Task, sink, budget));
+        let peer = Peer::unserved(key_of(key), ConnId(who as u64), flags, budget);
         let surplus = self.registry.register(&peer).map(|peer| peer.id);
 
         let of_key = &mut self.keys[key];
