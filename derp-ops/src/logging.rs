@@ -1,13 +1,19 @@
 //! Logs on standard error: text for people, JSON for collectors.
 
+mod output;
+
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::os::fd::BorrowedFd;
+use std::sync::LazyLock;
 
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::reload::Handle;
+
+use self::output::Output;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,14 +89,25 @@ impl fmt::Debug for Log {
     }
 }
 
-/// Sets up the log of this process, on standard error; with colours only on a terminal.
+static STANDARD_ERROR: LazyLock<Output<BorrowedFd<'static>>> =
+    LazyLock::new(|| Output::new(rustix::stdio::stderr()));
+
+/// Sets up the log of this process, on standard error; with colours only on a terminal. Nobody who
+/// logs waits for it or fails: a line that is not taken at once is lost, and counted.
 ///
 /// # Errors
 /// [`LoggingError::Filter`], and [`LoggingError::AlreadySet`] the second time.
 pub fn init(logging: &Logging) -> Result<Log, LoggingError> {
-    let (subscriber, log) = subscriber(logging, io::stderr, io::stderr().is_terminal())?;
+    let colours = io::stderr().is_terminal();
+    let (subscriber, log) = subscriber(logging, || &*STANDARD_ERROR, colours)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySet)?;
     Ok(log)
+}
+
+/// How many lines of this process's log were lost.
+#[must_use]
+pub fn lines_lost() -> u64 {
+    STANDARD_ERROR.lost()
 }
 
 fn subscriber<W>(

@@ -183,7 +183,7 @@ fn a_service_manager_hears_how_the_relay_is() {
 }
 
 /// A relay that is given a socket as systemd does it: as its third descriptor, with a name.
-fn with_socket(home: &Path, socket: &TcpListener) -> Service {
+fn with_socket(home: &Path, socket: &TcpListener, words: &[&str], log: Stdio) -> Service {
     let mut command = Command::new("sh");
     // The variable has to name the process that the relay will be.
     command.args([
@@ -193,12 +193,55 @@ fn with_socket(home: &Path, socket: &TcpListener) -> Service {
     ]);
     command.arg(env!("CARGO_BIN_EXE_derper"));
     command.args(["-a", "127.0.0.1:1", "-stun=false", "-c", "derper.key"]);
+    command.args(words);
     command.current_dir(home).env_clear().env("HOME", home);
     command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "derp");
     command.stdin(OwnedFd::from(
         socket.try_clone().expect("another descriptor"),
     ));
-    Service(command.stderr(Stdio::null()).spawn().expect("sh starts"))
+    Service(command.stderr(log).spawn().expect("sh starts"))
+}
+
+/// The answer, which may take until the relay is there.
+fn ask(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let patience = Some(Duration::from_secs(30));
+    stream.set_read_timeout(patience).expect("a socket");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn a_log_that_takes_nothing_holds_nobody_up() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let (_nobody_reads, unread) = std::io::pipe().unwrap();
+    let (reader, broken) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    for log in [Stdio::from(unread), Stdio::from(broken), Stdio::from(full)] {
+        let words = ["-log-level", "debug"];
+        let mut service = with_socket(home.path(), &socket, &words, log);
+        let has_lost = (0..1000).any(|_| {
+            for _ in 0..10 {
+                // A line each.
+                let answer = ask(address, "/ HTTP/0.9");
+                assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
+            }
+            let answer = ask(address, "/debug/varz");
+            let lost = answer
+                .lines()
+                .find_map(|line| line.strip_prefix("derper_log_lines_lost "));
+            lost.expect("it is counted") != "0"
+        });
+        assert!(has_lost);
+        service.signal(Signal::TERM);
+        assert_eq!(service.0.wait().unwrap().code(), Some(0));
+    }
 }
 
 #[test]
@@ -215,7 +258,7 @@ fn a_socket_that_the_service_manager_keeps_refuses_nobody_over_restarts() {
         stream
             .write_all(b"GET /derp/probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             .unwrap();
-        let mut service = with_socket(home.path(), &socket);
+        let mut service = with_socket(home.path(), &socket, &[], Stdio::null());
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");

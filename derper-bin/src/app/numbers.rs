@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use derp_mesh::Mesh;
 use derp_ops::exposition::{Exposition, Kind};
+use derp_ops::logging;
 use derp_server::{MetricKind, MetricVisitor, Sample, Server, Value};
 use derp_stun::StunHandle;
 use derp_verify::RateLimit;
@@ -198,6 +199,7 @@ impl Numbers {
         }
         let failed = self.last_reload_failed.load(Ordering::Relaxed);
         metrics.gauge("derper_config_rejected", u64::from(failed));
+        metrics.counter("derper_log_lines_lost", logging::lines_lost());
         metrics.counter("uptime_sec", self.uptime(now).as_secs());
         metrics.untyped(
             "process_start_unix_time",
