@@ -97,9 +97,11 @@ impl Front {
         let (pages, keeps) = (Arc::clone(&self.pages), || room.may_keep());
         let limit = self.hub.tunables().login_timeout;
         let (received, versions) = (received.into(), &self.hub.metrics.tls_versions);
-        let served = http::serve_pages(stream, received, pages, conn, trusted, versions, keeps);
+        // Made where it is awaited, for what is moved is in the future twice.
         let asked = tokio::select! {
-            asked = served => asked,
+            asked = http::serve_pages(
+                stream, received, pages, conn, trusted, versions, keeps
+            ) => asked,
             () = self.hub.stopped() => None,
             () = room.is_over(limit) => None,
         };
