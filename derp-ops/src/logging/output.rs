@@ -87,7 +87,7 @@ mod tests {
             assert!(kept < 1_000_000, "a pipe is not that large");
         }
         let mut some = [0; 65_536];
-        assert!(reader.read(&mut some).unwrap() > 4096);
+        assert!(reader.read(&mut some).unwrap() > 0);
         let lost = output.lost();
         (&output).write_all(b"there is room again\n").unwrap();
         assert_eq!(output.lost(), lost);
