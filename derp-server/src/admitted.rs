@@ -28,6 +28,11 @@ pub(crate) struct Admitted {
 impl Admitted {
     /// The client is to be reached from now on.
     pub(crate) fn enter(&self, hub: &Hub) {
+        // First, for a client that leaves is counted out whatever becomes of the rest of this.
+        if self.peer.is_not_ideal() {
+            hub.metrics.gauges().not_ideal_connections.add(1);
+        }
+        hub.metrics.tls_versions.comes(self.peer.tls);
         // What tells the client that it is admitted waits in front of all that others send it
         // from the moment on in which it is registered.
         self.peer
@@ -41,10 +46,6 @@ impl Admitted {
         if hub.is_stopping() {
             self.peer.close();
         }
-        if self.peer.is_not_ideal() {
-            hub.metrics.gauges().not_ideal_connections.add(1);
-        }
-        hub.metrics.tls_versions.comes(self.peer.tls);
     }
 
     /// The receiving half of the client.

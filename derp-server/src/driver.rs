@@ -2,6 +2,7 @@
 //! deal with all that do. What is done to a connection is in `worker.rs`.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,10 @@ pub(crate) struct Running {
 impl Running {
     fn run(mut self) -> io::Result<()> {
         while !self.worker.stopped {
-            self.turn(None)?;
+            match catch_unwind(AssertUnwindSafe(|| self.turn(None))) {
+                Ok(turned) => turned?,
+                Err(_) => self.worker.start_anew(),
+            }
         }
         self.worker.end_all();
         Ok(())

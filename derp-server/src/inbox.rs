@@ -22,6 +22,9 @@ pub(crate) enum Message {
     FollowLimits,
     /// End all connections and stop.
     Stop,
+    /// Fail, outside of any connection.
+    #[cfg(test)]
+    Panic,
 }
 
 /// The mailbox of one worker, bounded by its clients: each has few requests at a time, and new

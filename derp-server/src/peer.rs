@@ -383,6 +383,8 @@ impl Peer {
     /// The owner has ended the connection: nothing more goes out.
     pub(crate) fn closed(&self, scratch: &mut Vec<u8>, tally: &mut Tally) {
         self.state.set(State::GONE, true);
+        // Whatever becomes of the goodbye.
+        let _shut = self.wire().map(Shut);
         self.with_tx(|tx| {
             if let Some(wire) = self.wire() {
                 tx.say_goodbye(wire, scratch);
@@ -390,8 +392,14 @@ impl Peer {
             tx.close(tally);
             ((), Notice::default())
         });
-        if let Some(wire) = self.wire() {
-            wire.shutdown();
-        }
+    }
+}
+
+/// A connection that is shut down at the end.
+struct Shut<'a>(&'a Wire);
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.0.shutdown();
     }
 }

@@ -4,6 +4,7 @@
 //! remembered by destination; at the end of the turn each destination is locked once and gets
 //! all that is for it. Connections own no buffer while nothing of theirs is unfinished.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use derp_proto::{HEADER_LEN, MAX_PACKET_LEN};
@@ -127,9 +128,13 @@ impl Turn {
         };
         for batch in self.batches.drain(..) {
             let mut parcel = Parcel::new(&mut self.buf, &self.spans, batch.first);
-            batch
-                .peer
-                .deliver(&mut parcel, context, &mut self.scratch, &mut self.tally);
+            let (peer, scratch, tally) = (&batch.peer, &mut self.scratch, &mut self.tally);
+            // A fault of ours in sending to one client ends that client alone.
+            let deliver = AssertUnwindSafe(|| peer.deliver(&mut parcel, context, scratch, tally));
+            if catch_unwind(deliver).is_err() {
+                hub.metrics.gauges().panics.add(1);
+                peer.close();
+            }
         }
         self.clear();
         self.settle(hub, totals);

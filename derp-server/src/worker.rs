@@ -176,14 +176,23 @@ impl Worker {
     pub(crate) fn on_messages(&mut self) {
         for message in self.inbox.take() {
             match message {
-                Message::Serve(admitted) => self.serve(*admitted),
+                Message::Serve(admitted) => {
+                    let at = self.conns.vacant_key();
+                    self.guard(at, |worker| worker.serve(*admitted, at));
+                }
                 Message::Drain(id) => self.with_token(id, Self::drain),
                 Message::Stalled(id) => self.with_token(id, Self::watch_writes),
                 Message::Close(id) => {
                     self.with_token(id, |worker, at| worker.end(at, Some(&SessionError::Closed)));
                 }
-                Message::FollowLimits => self.follow_limits(),
+                Message::FollowLimits => {
+                    if !self.is_sound(Self::follow_limits) {
+                        self.end_all();
+                    }
+                }
                 Message::Stop => self.stopped = true,
+                #[cfg(test)]
+                Message::Panic => panic!("a fault of ours"),
             }
         }
     }
@@ -206,16 +215,31 @@ impl Worker {
     /// Does something to a connection, if it is still there.
     fn with_token(&mut self, id: ConnId, work: impl FnOnce(&mut Self, usize)) {
         if let Some(at) = self.tokens.get(&id).copied() {
-            work(self, at);
+            self.guard(at, |worker| work(worker, at));
         }
     }
 
-    /// A client has logged in: it is to be reached from now on.
-    fn serve(&mut self, admitted: Admitted) {
+    /// Does something for a connection. A fault of ours in that ends this connection alone.
+    fn guard(&mut self, at: usize, work: impl FnOnce(&mut Self)) {
+        if !self.is_sound(work) {
+            self.is_sound(|worker| worker.end(at, Some(&SessionError::Panicked)));
+        }
+    }
+
+    /// Does something, and says whether that went without a panic.
+    fn is_sound(&mut self, work: impl FnOnce(&mut Self)) -> bool {
+        let is_sound = catch_unwind(AssertUnwindSafe(|| work(self))).is_ok();
+        if !is_sound {
+            self.hub.metrics.gauges().panics.add(1);
+        }
+        is_sound
+    }
+
+    /// A client has logged in: it is to be reached from now on, and has this place.
+    fn serve(&mut self, mut admitted: Admitted, at: usize) {
         let now = self.turn.now;
         let id = admitted.peer.id;
         let inbound = admitted.inbound(&self.hub, now);
-        let at = self.conns.vacant_key();
         if let Err(error) = self.poll_for(at, &admitted.peer) {
             tracing::warn!(conn = %id, %error, "cannot poll a connection");
             admitted
@@ -224,12 +248,11 @@ impl Worker {
             self.inbox.load.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        admitted.enter(&self.hub);
         self.tokens.insert(id, at);
         let token = self.conns.insert(Conn {
             inbound,
-            opener: admitted.opener,
-            rest: admitted.rest,
+            opener: admitted.opener.take(),
+            rest: std::mem::take(&mut admitted.rest),
             is_ready: false,
             has_unread_rest: true,
             ends: false,
@@ -239,6 +262,7 @@ impl Worker {
             keep_alive: admitted.keep_alive,
         });
         debug_assert_eq!(token, at, "it is the vacant one");
+        admitted.enter(&self.hub);
         self.timers
             .set(now + admitted.keep_alive, id, Timer::KeepAlive);
         self.drain(at);
@@ -279,7 +303,7 @@ impl Worker {
             let peer = &conn.inbound.peer;
             peer.held() > 0 || peer.is_leaving()
         }) {
-            self.drain(at);
+            self.guard(at, |worker| worker.drain(at));
         }
     }
 
@@ -336,40 +360,41 @@ impl Worker {
             let Some((id, timer)) = self.timers.pop(now) else {
                 return;
             };
-            let Some(at) = self.tokens.get(&id).copied() else {
-                continue;
-            };
-            let Some(conn) = self.conns.get_mut(at) else {
-                continue;
-            };
-            match timer {
-                Timer::KeepAlive => {
-                    conn.inbound.forget_stale_route();
-                    conn.inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
-                    self.timers.set(now + conn.keep_alive, id, Timer::KeepAlive);
-                    self.drain(at);
-                }
-                Timer::Write => self.watch_writes(at),
-                Timer::Frame => {
-                    conn.watches_frame = false;
-                    match conn.inbound.frame_deadline(&self.hub) {
-                        Some(due) if due <= now && !conn.is_kept_waiting() => {
-                            self.hub.metrics.gauges().frame_timeouts.add(1);
-                            self.end(at, Some(&SessionError::UnfinishedFrame));
-                        }
-                        Some(due) => {
-                            conn.watches_frame = true;
-                            let look = due.min(now + self.hub.frame_patience(0));
-                            let look = look.max(now + Duration::from_secs(1));
-                            self.timers.set(look, id, Timer::Frame);
-                        }
-                        None => {}
+            self.with_token(id, |worker, at| worker.on_timer(at, timer, now));
+        }
+    }
+
+    fn on_timer(&mut self, at: usize, timer: Timer, now: Instant) {
+        let Some(conn) = self.conns.get_mut(at) else {
+            return;
+        };
+        let id = conn.inbound.peer.id;
+        match timer {
+            Timer::KeepAlive => {
+                conn.inbound.forget_stale_route();
+                conn.inbound.peer.push(crate::lanes::Lanes::push_keep_alive);
+                self.timers.set(now + conn.keep_alive, id, Timer::KeepAlive);
+                self.drain(at);
+            }
+            Timer::Write => self.watch_writes(at),
+            Timer::Frame => {
+                conn.watches_frame = false;
+                match conn.inbound.frame_deadline(&self.hub) {
+                    Some(due) if due <= now && !conn.is_kept_waiting() => {
+                        self.hub.metrics.gauges().frame_timeouts.add(1);
+                        self.end(at, Some(&SessionError::UnfinishedFrame));
                     }
-                }
-                Timer::Resume => {
-                    if conn.resume_at.is_none_or(|resume_at| now < resume_at) {
-                        continue;
+                    Some(due) => {
+                        conn.watches_frame = true;
+                        let look = due.min(now + self.hub.frame_patience(0));
+                        let look = look.max(now + Duration::from_secs(1));
+                        self.timers.set(look, id, Timer::Frame);
                     }
+                    None => {}
+                }
+            }
+            Timer::Resume => {
+                if conn.resume_at.is_some_and(|resume_at| now >= resume_at) {
                     conn.resume_at = None;
                     conn.has_unread_rest = true;
                     self.on_readable(at, false);
@@ -388,21 +413,15 @@ impl Worker {
             if !self.turn.has_room(rest) {
                 self.flush();
             }
-            // A fault of ours in one connection's code ends that connection alone.
-            let next = catch_unwind(AssertUnwindSafe(|| self.read(at)));
-            match next {
-                Ok(Next::Wait) => {
-                    if let Some(conn) = self.conns.get_mut(at) {
+            self.guard(at, |worker| match worker.read(at) {
+                Next::Wait => {
+                    if let Some(conn) = worker.conns.get_mut(at) {
                         conn.is_ready = false;
                     }
                 }
-                Ok(Next::Again) => self.ready.push_back(at),
-                Ok(Next::End(why)) => self.end(at, why.as_ref()),
-                Err(_) => {
-                    self.hub.metrics.gauges().panics.add(1);
-                    self.end(at, Some(&SessionError::Panicked));
-                }
-            }
+                Next::Again => worker.ready.push_back(at),
+                Next::End(why) => worker.end(at, why.as_ref()),
+            });
         }
         if self.turn.is_empty() {
             self.turn.settle(&self.hub, &self.totals);
@@ -486,6 +505,7 @@ impl Worker {
         let Some(conn) = self.conns.try_remove(at) else {
             return;
         };
+        self.inbox.load.fetch_sub(1, Ordering::Relaxed);
         let peer = Arc::clone(&conn.inbound.peer);
         let id = peer.id;
         self.tokens.remove(&id);
@@ -505,7 +525,6 @@ impl Worker {
         }
         conn.inbound.leave(&self.hub);
         peer.closed(&mut self.turn.scratch, &mut self.turn.tally);
-        self.inbox.load.fetch_sub(1, Ordering::Relaxed);
         let why = why.map_or_else(String::new, ToString::to_string);
         tracing::debug!(conn = %id, client = ?peer.key, packets, bytes, why, "client left");
     }
@@ -523,8 +542,15 @@ impl Worker {
     /// Ends all connections.
     pub(crate) fn end_all(&mut self) {
         for at in self.conns.iter().map(|(at, _)| at).collect::<Vec<_>>() {
-            self.end(at, Some(&SessionError::Closed));
+            self.guard(at, |worker| worker.end(at, Some(&SessionError::Closed)));
         }
         self.turn.settle(&self.hub, &self.totals);
+    }
+
+    /// A fault of ours that is no connection's: all of this worker's end, and it goes on with others.
+    pub(crate) fn start_anew(&mut self) {
+        self.hub.metrics.gauges().panics.add(1);
+        self.turn.clear();
+        self.end_all();
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::driver::Driver;
 use crate::error::Budget;
+use crate::inbox::Message;
 use crate::login_rates::LoginRate;
 use crate::tunables::Tunables;
 
@@ -188,6 +189,48 @@ impl Verifier for Together {
     }
 }
 
+/// A client that has logged in as `n`.
+async fn log_in(front: &Arc<Front>, n: u8) -> (Client, Accepted) {
+    let (mut socket, serving) = accept(front, "", ListenOptions::plain("main")).await;
+    let request = "GET /derp HTTP/1.1\r\nHost: relay\r\nUpgrade: DERP\r\n\
+         Derp-Fast-Start: 1\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let login = Login::new(NodePrivate::from_random([n; 32]));
+    let client = Client::handshake_over(socket, &login).await.unwrap();
+    (client, serving)
+}
+
+#[tokio::test]
+async fn a_fault_of_a_worker_outside_of_any_connection_ends_those_and_it_goes_on() {
+    let front = front(AllowAll, |_| {});
+    let driver = Driver::new().unwrap();
+    let inbox = Arc::clone(&driver.inbox);
+    front.hub.set_workers(vec![Arc::clone(&inbox)]);
+    let (hub, totals) = (Arc::clone(&front.hub), Arc::default());
+    let thread = std::thread::spawn(move || driver.run(hub, totals));
+    let gauges = front.hub.metrics.gauges();
+    for failures in 1..=3 {
+        let mut clients = Vec::new();
+        for n in 1..=3 {
+            let (mut client, _) = log_in(&front, n).await;
+            client.recv().await.expect("it is admitted");
+            clients.push(client);
+        }
+        assert_eq!(gauges.connections.get(), 3);
+        inbox.post(Message::Panic);
+        for mut client in clients {
+            client.recv().await.expect_err("it ends");
+        }
+        assert_eq!(
+            (gauges.panics.get(), gauges.connections.get()),
+            (failures, 0)
+        );
+    }
+    inbox.post(Message::Stop);
+    thread.join().unwrap().unwrap();
+    assert_eq!(inbox.load.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
 #[tokio::test]
 async fn logins_that_waited_together_are_served_by_all_workers() {
     let front = front(Together(Barrier::new(8)), |_| {});
@@ -196,12 +239,8 @@ async fn logins_that_waited_together_are_served_by_all_workers() {
     front.hub.set_workers(inboxes.to_vec());
     let mut clients = Vec::new();
     for n in 1..=8 {
-        let (mut socket, serving) = accept(&front, "", ListenOptions::plain("main")).await;
-        let request = "GET /derp HTTP/1.1\r\nHost: relay\r\nUpgrade: DERP\r\n\
-             Derp-Fast-Start: 1\r\n\r\n";
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let login = Login::new(NodePrivate::from_random([n; 32]));
-        clients.push(Client::handshake_over(socket, &login).await.unwrap());
+        let (client, serving) = log_in(&front, n).await;
+        clients.push(client);
         if n == 8 {
             serving.await.unwrap().unwrap();
         }

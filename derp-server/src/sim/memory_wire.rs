@@ -42,6 +42,8 @@ struct State {
     ended: bool,
     /// The client has.
     hung_up: bool,
+    /// See [`MemoryWire::fail`].
+    fails: bool,
 }
 
 impl MemoryWire {
@@ -57,6 +59,7 @@ impl MemoryWire {
                 events: WireEvents::default(),
                 ended: false,
                 hung_up: false,
+                fails: false,
             }),
         })
     }
@@ -82,6 +85,7 @@ impl MemoryWire {
 
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state();
+        assert!(!state.fails, "a fault of ours");
         if state.ended || state.hung_up {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -149,6 +153,12 @@ impl MemoryWire {
     #[cfg(test)]
     pub(crate) fn widen_unseen(&self, room: usize) {
         self.state().widens_to = Some(room);
+    }
+
+    /// Whoever sends something from now on panics.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.state().fails = true;
     }
 
     /// Whether the relay has sent what the network has not taken.

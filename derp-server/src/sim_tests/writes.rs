@@ -29,6 +29,48 @@ fn send_long(from: &mut SimClient, to: NodePublic, count: usize) {
 }
 
 #[test]
+fn a_fault_of_ours_ends_one_connection_whatever_was_to_be_done_for_it() {
+    type Cause = fn(&mut Sim, &mut SimClient, &SimClient);
+    let causes: [Cause; 4] = [
+        // Timers.
+        |sim, _, _| sim.pass(Duration::from_secs(60)),
+        // What others ask.
+        |sim, _, faulty| {
+            let peer = &sim.hub.registry.connections_of(&faulty.key)[0];
+            peer.notify_frame(&ServerFrame::Health("a notice".into()));
+        },
+        // Packets of another client.
+        |_, a, faulty| a.send_packet(faulty.key, b"packet"),
+        // Room for what waits.
+        |sim, a, faulty| {
+            send_long(a, faulty.key, 3);
+            sim.rest();
+            faulty.wire.widen(1 << 20);
+        },
+    ];
+    for link in LINKS {
+        for (n, cause) in causes.iter().enumerate() {
+            let mut sim = sim();
+            let mut a = sim.plain(1);
+            let (mut b, faulty) = (sim.plain(2), narrow(&mut sim, 3, link, 128 << 10));
+            if n < 3 {
+                faulty.wire.fail();
+            }
+            cause(&mut sim, &mut a, &faulty);
+            faulty.wire.fail();
+            sim.rest();
+            assert!(sim.hub.metrics.gauges().panics.get() > 0, "{n} {link:?}");
+            assert!(faulty.is_closed(), "{n} {link:?}");
+            a.send_packet(faulty.key, b"nobody is there");
+            a.send_packet(b.key, b"goes on");
+            sim.rest();
+            assert!(!a.is_closed() && !b.is_closed(), "{n} {link:?}");
+            assert_eq!(b.packets(), [(a.key, b"goes on".to_vec())]);
+        }
+    }
+}
+
+#[test]
 fn a_receiver_that_takes_a_little_at_a_time_stays() {
     for link in LINKS {
         let mut sim = sim();
