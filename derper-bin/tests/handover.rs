@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::support::{
-    Running, client_key, config, configured, connect, get, now, packet_from, soon,
+    Running, client_key, config, configured, connect, get, now, once_it_says, packet_from, soon,
 };
 
 /// How often the configuration is read again under traffic.
@@ -225,14 +225,10 @@ async fn reloads_under_traffic_lose_no_packet() {
         }
     }
     let reloads = format!("derper_config_reloads{{result=\"ok\"}} {RELOADS}");
-    let text = soon(async {
-        loop {
-            let text = get(relay.metrics.unwrap(), "GET /metrics HTTP/1.1\r\n").await;
-            // The last was taken, and is counted in a moment.
-            if text.lines().any(|line| line == reloads) {
-                return text;
-            }
-        }
+    // The last was taken, and is counted in a moment.
+    let metrics = relay.metrics.unwrap();
+    let text = once_it_says(&reloads, async || {
+        get(metrics, "GET /metrics HTTP/1.1\r\n").await
     })
     .await;
     let dropped = text

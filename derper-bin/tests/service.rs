@@ -15,7 +15,7 @@ use derper::app::App;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{mpsc, oneshot};
 
-use self::support::{Running, config, get, now, soon};
+use self::support::{Running, config, get, now, once_it_says, soon};
 
 const PLAIN: &str = "-a 127.0.0.1:0 -stun-port 0 -c {}/derper.key";
 
@@ -89,16 +89,9 @@ async fn a_reload_changes_what_the_pages_say_and_who_sees_them() {
     // Once the second is taken up, the first is done.
     drop(relay.reload.reserve().await.unwrap());
     assert_eq!(body(&relay.get(home).await), "");
-    let answer = soon(async {
-        loop {
-            let answer = relay.get(varz).await;
-            assert!(status(&answer).contains("200"), "{answer}");
-            if answer.contains("derper_config_reloads{result=\"ok\"} 2\n") {
-                return answer;
-            }
-        }
-    })
-    .await;
+    let both = "derper_config_reloads{result=\"ok\"} 2";
+    let answer = once_it_says(both, async || relay.get(varz).await).await;
+    assert!(status(&answer).contains("200"), "{answer}");
     assert!(answer.contains("derper_config_rejected 0\n"));
     relay.stop().await;
 }

@@ -157,6 +157,19 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
         .expect("it happens soon")
 }
 
+/// The answer, once it has this line.
+pub(crate) async fn once_it_says(line: &str, ask: impl AsyncFn() -> String) -> String {
+    soon(async {
+        loop {
+            let answer = ask().await;
+            if answer.lines().any(|found| found == line) {
+                return answer;
+            }
+        }
+    })
+    .await
+}
+
 /// A client that is in: it got an answer to a ping.
 pub(crate) async fn connect(relay: &Running, key: &NodePrivate) -> Client {
     let region = relay.hint.as_ref().expect("TLS").region();
