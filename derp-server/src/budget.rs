@@ -127,7 +127,7 @@ mod tests {
         let (hub, now) = (&sim.hub, sim.now);
         let client = |n: u8, bytes: usize| {
             let (flags, budget) = (PeerPresentFlags::REGULAR, Arc::clone(&hub.queued));
-            let peer = Peer::unserved(key(n), hub.next_conn(), flags, budget);
+            let peer = Peer::of_task(key(n), hub.next_conn(), flags, budget);
             assert!(hub.registry.register(&peer).is_none());
             let mut inbound = Inbound::new(peer, None, hub, now);
             inbound.note_rest(bytes, hub, now);

@@ -66,14 +66,15 @@ pub(crate) struct Running {
 
 impl Running {
     fn run(mut self) -> io::Result<()> {
-        while !self.worker.stopped {
+        let mut ended = Ok(());
+        while ended.is_ok() && !self.worker.stopped {
             match catch_unwind(AssertUnwindSafe(|| self.turn(None))) {
-                Ok(turned) => turned?,
+                Ok(turned) => ended = turned,
                 Err(_) => self.worker.start_anew(),
             }
         }
         self.worker.end_all();
-        Ok(())
+        ended
     }
 
     /// Waits until there is something to do, but not longer than `at_most`, and does all that

@@ -115,13 +115,9 @@ impl Rig {
         let opener = |suite, n| Opener::new(suite, secret(n), 0).expect(known);
         let suite = link.suite();
         let seal = suite.map_or(Seal::Plain, |suite| Seal::Tls13(Box::new(sealer(suite, 1))));
-        let who = Identity {
-            key: NodePrivate::from_random([n; 32]).public(),
-            id: self.hub.next_conn(),
-            addr: None,
-            flags: registry::flags(false, false, true),
-            tls: None,
-        };
+        let key = NodePrivate::from_random([n; 32]).public();
+        let flags = registry::flags(false, false, true);
+        let who = Identity::new(key, self.hub.next_conn(), flags);
         let owner = Owner::Worker {
             wire: Wire::Socket(ours.into()),
             inbox: Arc::clone(&self.inbox),

@@ -113,6 +113,19 @@ pub(crate) struct Identity {
     pub(crate) tls: Option<TlsVersion>,
 }
 
+impl Identity {
+    /// One that came from nowhere, without TLS.
+    pub(crate) const fn new(key: NodePublic, id: ConnId, flags: PeerPresentFlags) -> Self {
+        Self {
+            key,
+            id,
+            addr: None,
+            flags,
+            tls: None,
+        }
+    }
+}
+
 impl Peer {
     pub(crate) fn new(who: Identity, owner: Owner, sink: Sink, budget: Arc<HeldBytes>) -> Self {
         Self {
@@ -130,21 +143,15 @@ impl Peer {
         }
     }
 
-    /// A client whose connection nobody serves.
+    /// A client whose connection is a task's, if anybody serves it.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn unserved(
+    pub(crate) fn of_task(
         key: NodePublic,
         id: ConnId,
         flags: PeerPresentFlags,
         budget: Arc<HeldBytes>,
     ) -> Arc<Self> {
-        let who = Identity {
-            key,
-            id,
-            addr: None,
-            flags,
-            tls: None,
-        };
+        let who = Identity::new(key, id, flags);
         let sink = Sink::Queued {
             waker: None,
             is_stuck: false,

@@ -82,7 +82,7 @@ mod tests {
         let peers: Vec<_> = (0..=4096)
             .map(|n| {
                 let flags = PeerPresentFlags::REGULAR;
-                Peer::unserved(key(1), ConnId(n), flags, Arc::clone(&budget))
+                Peer::of_task(key(1), ConnId(n), flags, Arc::clone(&budget))
             })
             .collect();
         let mut sent_to = SentTo::default();

@@ -199,13 +199,7 @@ impl Sim {
         };
         let id = self.hub.next_conn();
         let flags = registry::flags(options.is_mesh_peer, false, true);
-        let who = Identity {
-            key,
-            id,
-            addr: None,
-            flags,
-            tls: None,
-        };
+        let who = Identity::new(key, id, flags);
         let owner = Owner::Worker {
             wire: Wire::Memory(Arc::clone(&wire)),
             inbox: Arc::clone(inbox),

@@ -362,16 +362,17 @@ enum Reading {
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use derp_proto::{ClientFrame, FrameDecoder, FrameType, NodePublic, ServerSide};
+    use derp_proto::{
+        ClientFrame, FrameDecoder, FrameType, NodePublic, PeerPresentFlags, ServerSide,
+    };
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
     use super::*;
     use crate::forwarder::{Forwarder, Refused};
-    use crate::peer::{Identity, Owner, Peer};
+    use crate::peer::Peer;
     use crate::sim::{Sim, key};
     use crate::tunables::Tunables;
-    use crate::tx::Sink;
 
     #[derive(Debug)]
     struct Faulty;
@@ -383,19 +384,9 @@ mod tests {
     }
 
     fn connect(hub: &Arc<Hub>, n: u8) -> (DuplexStream, JoinHandle<Result<(), SessionError>>) {
-        let who = Identity {
-            key: key(n),
-            id: hub.next_conn(),
-            addr: None,
-            flags: crate::registry::flags(false, false, true),
-            tls: None,
-        };
-        let sink = Sink::Queued {
-            waker: None,
-            is_stuck: false,
-        };
+        let (flags, queued) = (PeerPresentFlags::REGULAR, Arc::clone(&hub.queued));
         let admitted = Admitted {
-            peer: Arc::new(Peer::new(who, Owner::Task, sink, Arc::clone(&hub.queued))),
+            peer: Peer::of_task(key(n), hub.next_conn(), flags, queued),
             server_info: vec![FrameType::SERVER_INFO.0, 0, 0, 0, 1, 7],
             opener: None,
             rest: Rest::default(),

@@ -432,9 +432,7 @@ impl Worker {
 
     /// Sends what the turn holds, and counts it.
     fn flush(&mut self) {
-        let turn = &mut self.turn;
-        if catch_unwind(AssertUnwindSafe(|| turn.flush(&self.hub, &self.totals))).is_err() {
-            self.hub.metrics.gauges().panics.add(1);
+        if !self.is_sound(|worker| worker.turn.flush(&worker.hub, &worker.totals)) {
             self.turn.clear();
             self.turn.settle(&self.hub, &self.totals);
         }
@@ -551,6 +549,6 @@ impl Worker {
     pub(crate) fn start_anew(&mut self) {
         self.hub.metrics.gauges().panics.add(1);
         self.turn.clear();
-        self.end_all();
+        self.is_sound(Self::end_all);
     }
 }

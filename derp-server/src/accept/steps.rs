@@ -367,12 +367,11 @@ impl Front {
         link: Link,
     ) -> Box<Admitted> {
         let info = login.hello.info();
+        let flags = registry::flags(login.is_mesh_peer, info.is_prober, !is_not_ideal);
         let who = Identity {
-            key: login.hello.key(),
-            id: self.hub.next_conn(),
             addr: conn.client_addr(),
-            flags: registry::flags(login.is_mesh_peer, info.is_prober, !is_not_ideal),
             tls: conn.tls,
+            ..Identity::new(login.hello.key(), self.hub.next_conn(), flags)
         };
         tracing::debug!(conn = %who.id, client = ?who.key, addr = ?who.addr, "client logged in");
         let tunables = self.hub.tunables();

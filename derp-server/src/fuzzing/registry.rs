@@ -158,7 +158,7 @@ impl Scene {
         let who = self.conns.len();
         let flags = flags(kind & 1 != 0, false, true);
         let budget = Arc::new(HeldBytes::new(usize::MAX));
-        let peer = Peer::unserved(key_of(key), ConnId(who as u64), flags, budget);
+        let peer = Peer::of_task(key_of(key), ConnId(who as u64), flags, budget);
         let surplus = self.registry.register(&peer).map(|peer| peer.id);
 
         let of_key = &mut self.keys[key];
