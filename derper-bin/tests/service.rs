@@ -195,13 +195,17 @@ fn with_socket(home: &Path, socket: &TcpListener, words: &[&str], log: Stdio) ->
     Service(command.stderr(log).spawn().expect("sh starts"))
 }
 
-/// The answer, which may take until the relay is there.
-fn ask(address: SocketAddr, path: &str) -> String {
+/// Asks, whether or not anybody is there yet.
+fn ask(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("it listens");
     let patience = Some(Duration::from_secs(30));
     stream.set_read_timeout(patience).expect("a socket");
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
+    stream
+}
+
+fn answer(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer
@@ -222,10 +226,10 @@ fn a_log_that_takes_nothing_holds_nobody_up() {
         let has_lost = (0..1000).any(|_| {
             for _ in 0..10 {
                 // A line each.
-                let answer = ask(address, "/ HTTP/0.9");
+                let answer = answer(ask(address, "/ HTTP/0.9"));
                 assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
             }
-            let answer = ask(address, "/debug/varz");
+            let answer = answer(ask(address, "/debug/varz"));
             let lost = answer
                 .lines()
                 .find_map(|line| line.strip_prefix("derper_log_lines_lost "));
@@ -244,16 +248,9 @@ fn a_socket_that_the_service_manager_keeps_refuses_nobody_over_restarts() {
     let address = socket.local_addr().unwrap();
     for _ in 0..3 {
         // Nobody is there who would accept it.
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        stream
-            .write_all(b"GET /derp/probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        let asked = ask(address, "/derp/probe");
         let mut service = with_socket(home.path(), &socket, &[], Stdio::null());
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let answer = answer(asked);
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         service.signal(Signal::TERM);
         assert_eq!(service.0.wait().unwrap().code(), Some(0));
